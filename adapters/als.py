@@ -1,0 +1,137 @@
+"""Alternating least squares for implicit feedback, by the library implicit.
+
+Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets (2008).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from implicit.cpu.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
+
+from adapters.factors import FactorRecommender
+from domain.errors import InputError, NothingToLearn, TrainingError
+from domain.model import Interactions
+from domain.ports import OnProgress, Recommender, Trainer
+
+
+@dataclass(frozen=True)
+class AlsParameters:
+    """How ALS learns; the defaults are those of the service that jobrec replaces.
+
+    Attributes:
+        factors: length of the vectors.
+        regularization: weight of the vectors' squared length, above 0.
+        alpha: confidence in a pair is alpha times its score. It is used as it is: below 1 it
+            would weigh less than a job never seen.
+        iterations: passes over users and jobs.
+        threads: 0 takes all processors that the process may use.
+
+    Raises:
+        InputError: a value is out of bounds.
+    """
+
+    factors: int = 64
+    regularization: float = 0.05
+    alpha: float = 2.0
+    iterations: int = 15
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("factors", 1, 4096),
+            ("iterations", 1, 10_000),
+            ("threads", 0, 1024),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} {value} is not in {low}..{high}", name)
+        for name in ("regularization", "alpha"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise InputError(f"{name} {value} is not a finite number above 0", name)
+
+
+class AlsTrainer(Trainer):
+    """Fits a new ALS model each time; fitting one object twice would start from the first."""
+
+    def __init__(self, parameters: AlsParameters | None = None) -> None:
+        self._parameters = parameters or AlsParameters()
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Everything that shapes the factors, for the manifest; the threads do not."""
+        values = asdict(self._parameters)
+        del values["threads"]
+        return {"name": "als", **values}
+
+    @property
+    def steps(self) -> int:
+        """One step an iteration."""
+        return self._parameters.iterations
+
+    def fit(self, interactions: Interactions, seed: int, on_progress: OnProgress) -> Recommender:
+        """Learn factors; see the port.
+
+        Raises:
+            NothingToLearn: there is no interaction.
+            TrainingError: the factors are not finite.
+        """
+        if not interactions.indices.size:
+            raise NothingToLearn("no activity scores above 0, so there is nothing to learn from")
+        parameters = self._parameters
+        with threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(
+                factors=parameters.factors,
+                regularization=parameters.regularization,
+                alpha=parameters.alpha,
+                iterations=parameters.iterations,
+                num_threads=parameters.threads or available_cores(),
+                random_state=seed,
+            )
+            model.fit(
+                _user_items(interactions),
+                show_progress=False,
+                callback=lambda iteration, *_: on_progress(iteration + 1, parameters.iterations),
+            )
+        factors = {"users": model.user_factors, "jobs": model.item_factors}
+        for side, matrix in factors.items():
+            if not np.isfinite(matrix).all():
+                raise TrainingError(
+                    f"the factors of {side} are not finite; "
+                    f"try a regularization above {parameters.regularization}"
+                )
+        return FactorRecommender(factors["users"], factors["jobs"])
+
+
+def available_cores() -> int:
+    """Return how many processors this process may use, by its affinity and its cgroup's quota."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):  # no cgroup of version 2
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def _user_items(interactions: Interactions) -> csr_matrix:
+    """Return the matrix as implicit wants it: csr_matrix, both index arrays of one type."""
+    pairs, most = len(interactions.indices), np.iinfo(np.int32).max
+    if pairs > most:
+        raise TrainingError(
+            f"{pairs:,} pairs exceed the {most:,} that implicit indexes; narrow the time window"
+        )
+    return csr_matrix(
+        (interactions.scores, interactions.indices, interactions.indptr.astype(np.int32)),
+        shape=interactions.shape,
+    )

@@ -1,0 +1,726 @@
+"""Datasets as JSON lines: `activities.jsonl`, `jobs.jsonl`, `users.jsonl`, plain, gzip or zstd.
+
+Lines are decoded in blocks of 4 MiB against a schema, which is fast; a block with a bad line in
+it is halved until the line stands alone, and then judged field by field. Every line is either
+used or rejected with its cause, so that read = used + rejected.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import zlib
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Generic, Literal, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+import zstandard
+
+from domain.errors import DatasetMissing, LineRejected, TooManyRejected
+from domain.model import (
+    MAX_ID,
+    MAX_TIMESTAMP,
+    ActivityKind,
+    ActivityTally,
+    BoolArray,
+    IdArray,
+    IdIndex,
+    IndexArray,
+    Job,
+    JobFilter,
+    ReadReport,
+    RejectedLine,
+    TimeArray,
+    TimeWindow,
+    User,
+)
+from domain.ports import ActivityLog, Catalog, JobCursor, JobPage, OnProgress, nobody
+from domain.ranking import Standing
+
+_log = logging.getLogger(__name__)
+
+BLOCK_BYTES = 4 << 20
+MAX_LINE_BYTES = 16 << 20
+MERGE_EVENTS = 1 << 20
+"""Activities are counted in portions of so many, which bounds the memory they take."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How many bad lines a reader accepts.
+
+    Attributes:
+        strict: stop at the first.
+        max_rejected: stop where more than this share of a file's lines is bad.
+    """
+
+    strict: bool = False
+    max_rejected: float = 0.01
+
+
+def find_file(folder: Path, name: str) -> Path:
+    """Return the one file `NAME.jsonl`, `NAME.jsonl.gz` or `NAME.jsonl.zst` of a dataset.
+
+    Raises:
+        DatasetMissing: there is none, or more than one.
+    """
+    candidates = [folder / f"{name}.jsonl{suffix}" for suffix in ("", ".gz", ".zst")]
+    found = [path for path in candidates if path.is_file()]
+    if not found:
+        raise DatasetMissing(
+            f"no {name}.jsonl (nor .gz, .zst) in {folder}; "
+            f"name another folder with --data, or write one with `jobrec demo`"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DatasetMissing(f"{folder} holds {names}: keep one of them")
+    return found[0]
+
+
+class JsonlActivityLog(ActivityLog):
+    """The activities of a dataset folder."""
+
+    def __init__(self, folder: Path, tolerance: Tolerance | None = None) -> None:
+        self._folder = folder
+        self._tolerance = tolerance or Tolerance()
+
+    def tally(
+        self, window: TimeWindow, on_progress: OnProgress
+    ) -> tuple[ActivityTally, ReadReport]:
+        """Count the activities in a window; see the port."""
+        lines = _Lines(
+            find_file(self._folder, "activities"), _ACTIVITY, self._tolerance, on_progress
+        )
+        parts: list[ActivityTally] = []
+        pending: list[_Columns] = []
+        outside = 0
+        for rows in lines:
+            columns = _Columns.of(rows)
+            inside = window.contains(columns.timestamps)
+            outside += int(len(inside) - inside.sum())
+            pending.append(columns if inside.all() else columns.select(inside))
+            if sum(map(len, pending)) >= MERGE_EVENTS:
+                _count(pending, parts)
+        _count(pending, parts)
+        return ActivityTally.merged(parts), lines.report(outside=outside)
+
+
+def read_jobs(
+    path: Path, tolerance: Tolerance, on_progress: OnProgress = nobody
+) -> tuple[list[Job], ReadReport]:
+    """Read jobs; where an id comes twice, both lines are returned in their order."""
+    lines = _Lines(path, _JOB, tolerance, on_progress)
+    jobs = [
+        Job(
+            id=int(row.job_id),
+            title=row.title,
+            employer=row.employer,
+            location=row.location,
+            description=row.description,
+            posted_at=_moment(row.posted_at),
+            closes_at=_moment(row.closes_at),
+        )
+        for rows in lines
+        for row in rows
+    ]
+    return jobs, lines.report()
+
+
+def read_users(
+    path: Path, tolerance: Tolerance, on_progress: OnProgress = nobody
+) -> tuple[list[User], ReadReport]:
+    """Read people without their protected attributes, which are not even decoded."""
+    lines = _Lines(path, _USER, tolerance, on_progress)
+    users = [
+        User(
+            id=int(row.user_id),
+            graduation_year=None if row.graduation_year is None else int(row.graduation_year),
+            school_type=row.school_type,
+            languages=_texts(row.languages),
+            university=row.university,
+            degree_subject=row.degree_subject,
+            degree_subject_groups=_texts(row.degree_subject_groups),
+            degree_subject_categories=_texts(row.degree_subject_categories),
+        )
+        for rows in lines
+        for row in rows
+    ]
+    return users, lines.report()
+
+
+# What a good line looks like, twice: as a schema that decodes a block at once, and as a check
+# for each field that also knows the rarer good forms and names what is wrong.
+
+_Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+# 19 digits may exceed MAX_ID, which the field's own check decides
+_Digits = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}$")]
+_Timestamp = Annotated[float, msgspec.Meta(ge=0, le=MAX_TIMESTAMP)]
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+_Texts = str | list[str] | None
+_KINDS = {kind.word: int(kind) for kind in ActivityKind}
+
+
+class _ActivityRow(msgspec.Struct, gc=False):
+    job_id: _Id | _Digits
+    user_id: _Id | _Digits
+    type: Literal["impression", "redirect", "apply"]
+    timestamp: _Timestamp | None = None
+
+
+class _JobRow(msgspec.Struct, gc=False):
+    job_id: _Id | _Digits
+    description: str
+    title: str | None = None
+    employer: str | None = None
+    location: str | None = None
+    posted_at: _Moment | _Timestamp | None = None
+    closes_at: _Moment | _Timestamp | None = None
+
+
+class _UserRow(msgspec.Struct, gc=False):
+    user_id: _Id | _Digits
+    graduation_year: _Id | _Digits | None = None
+    school_type: str | None = None
+    languages: _Texts = None
+    university: str | None = None
+    degree_subject: str | None = None
+    degree_subject_groups: _Texts = None
+    degree_subject_categories: _Texts = None
+
+
+class _BadField(Exception):
+    """A field's value cannot be used."""
+
+    def __init__(self, cause: str, expected: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.expected = expected
+
+
+def _id(value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value) if len(value) <= 20 else MAX_ID + 1
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _BadField("wrong type", "an integer, or its digits as a string")
+    if not 0 <= value <= MAX_ID:
+        raise _BadField("id out of range", f"0 to {MAX_ID}")
+    return value
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, str):
+        raise _BadField("wrong type", f"one of {', '.join(_KINDS)}")
+    if value not in _KINDS:
+        raise _BadField("unknown type", f"one of {', '.join(_KINDS)}")
+    return value
+
+
+def _timestamp(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _BadField("wrong type", "epoch seconds as a number")
+    # NaN fails every comparison
+    if not 0 <= value <= MAX_TIMESTAMP:
+        raise _BadField("timestamp out of range", f"epoch seconds from 0 to {MAX_TIMESTAMP:.0f}")
+    return float(value)
+
+
+def _date(value: object) -> datetime | float:
+    if not isinstance(value, str):
+        return _timestamp(value)
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise _BadField("wrong type", "epoch seconds, or a date as in RFC 3339") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise _BadField("wrong type", "a string")
+    if not _is_unicode(value):
+        raise _BadField("invalid UTF-8", "text without lone surrogates")
+    return value
+
+
+def _text_or_list(value: object) -> str | list[str]:
+    if isinstance(value, list):
+        return [_text(item) for item in value]
+    return _text(value)
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class _Shape(Generic[Row]):
+    """What a line of a file must look like."""
+
+    row: type[Row]
+    required: Mapping[str, Callable[[object], object]]
+    optional: Mapping[str, Callable[[object], object]]
+
+    def parse(self, record: Mapping[str, object]) -> Row:
+        """Check a record field by field.
+
+        Raises:
+            _BadField: with the field's name and value in its message.
+        """
+        values: dict[str, object] = {}
+        for name, check in {**self.required, **self.optional}.items():
+            value = record.get(name)
+            if name in self.required and name not in record:
+                raise _BadField("missing field", f"a field {name}")
+            if value is None and name in self.optional:
+                continue
+            try:
+                values[name] = check(value)
+            except _BadField as bad:
+                raise _BadField(bad.cause, f"{name}: {bad.expected}") from None
+        return self.row(**values)
+
+
+_ACTIVITY = _Shape(
+    _ActivityRow, {"job_id": _id, "user_id": _id, "type": _kind}, {"timestamp": _timestamp}
+)
+_JOB = _Shape(
+    _JobRow,
+    {"job_id": _id, "description": _text},
+    {
+        "title": _text,
+        "employer": _text,
+        "location": _text,
+        "posted_at": _date,
+        "closes_at": _date,
+    },
+)
+_USER = _Shape(
+    _UserRow,
+    {"user_id": _id},
+    {
+        "graduation_year": _id,
+        "school_type": _text,
+        "languages": _text_or_list,
+        "university": _text,
+        "degree_subject": _text,
+        "degree_subject_groups": _text_or_list,
+        "degree_subject_categories": _text_or_list,
+    },
+)
+
+
+class _Lines(Generic[Row]):
+    """The rows of one file, block by block, and the account of its lines."""
+
+    def __init__(
+        self, path: Path, shape: _Shape[Row], tolerance: Tolerance, on_progress: OnProgress
+    ) -> None:
+        self._path = path
+        self._shape = shape
+        self._tolerance = tolerance
+        self._on_progress = on_progress
+        self._decoder = msgspec.json.Decoder(shape.row)
+        self._read = 0
+        self._rejected: Counter[str] = Counter()
+        self._first: dict[str, RejectedLine] = {}
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        """Yield lists of rows.
+
+        Raises:
+            DatasetMissing: the file cannot be read or is cut short.
+            LineRejected: a line is bad and the tolerance is strict.
+            TooManyRejected: more lines are bad than the tolerance accepts.
+        """
+        for block in _line_blocks(self._path, self._on_progress):
+            yield self._rows(block)
+        bad = self._rejected.total()
+        if bad > self._tolerance.max_rejected * self._read:
+            summary = "\n".join(self.report().lines())
+            raise TooManyRejected(
+                f"{bad:,} of {self._read:,} lines are bad, more than "
+                f"{self._tolerance.max_rejected:.2%} (--max-rejected)\n{summary}"
+            )
+
+    def report(self, outside: int = 0) -> ReadReport:
+        """Return the account of the lines read so far."""
+        return ReadReport(
+            file=self._path.name,
+            read=self._read,
+            used=self._read - self._rejected.total(),
+            outside=outside,
+            rejected=dict(self._rejected),
+            first=dict(self._first),
+        )
+
+    def _rows(self, block: bytes) -> list[Row]:
+        lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        try:
+            rows = self._decoder.decode_lines(block)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            rows = []
+        # The count differs where a line is blank or holds two objects
+        if len(rows) == lines:
+            self._read += lines
+            return rows
+        if lines == 1:
+            self._read += 1
+            return self._judged(block)
+        middle = block.find(b"\n", len(block) // 2) + 1
+        if not 0 < middle < len(block):
+            middle = block.rfind(b"\n", 0, len(block) - 1) + 1
+        return self._rows(block[:middle]) + self._rows(block[middle:])
+
+    def _judged(self, line: bytes) -> list[Row]:
+        """Return a single line's row, or reject the line."""
+        try:
+            return [self._shape.parse(_record(line))]
+        except _BadField as bad:
+            rejected = RejectedLine(
+                bad.cause, self._path.name, self._read, _excerpt(line), bad.expected
+            )
+        if self._tolerance.strict:
+            raise LineRejected(str(rejected))
+        self._rejected[rejected.cause] += 1
+        self._first.setdefault(rejected.cause, rejected)
+        return []
+
+
+def _record(line: bytes) -> dict[str, object]:
+    if len(line) > MAX_LINE_BYTES:
+        raise _BadField("line too long", f"at most {MAX_LINE_BYTES:,} bytes")
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise _BadField("invalid UTF-8", f"UTF-8, broken at byte {error.start + 1}") from None
+    if not text.strip():
+        raise _BadField("blank line", "a JSON object")
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        if not line.endswith(b"\n"):
+            raise _BadField("truncated last line", "a JSON object and a line feed") from None
+        raise _BadField("not JSON", "a JSON object") from None
+    if not isinstance(record, dict):
+        raise _BadField("not an object", "a JSON object")
+    return record
+
+
+def _excerpt(line: bytes) -> str:
+    text = line[:200].decode(errors="backslashreplace").strip()
+    return text if len(line) <= 200 else f"{text}..."
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Activities as parallel columns."""
+
+    user_ids: np.ndarray[Any, np.dtype[np.int64]]
+    job_ids: np.ndarray[Any, np.dtype[np.int64]]
+    kinds: np.ndarray[Any, np.dtype[np.int8]]
+    timestamps: np.ndarray[Any, np.dtype[np.float64]]
+
+    @classmethod
+    def of(cls, rows: Sequence[_ActivityRow]) -> _Columns:
+        count = len(rows)
+        return cls(
+            # Digit strings become numbers on the way
+            np.fromiter(map(attrgetter("user_id"), rows), np.int64, count),
+            np.fromiter(map(attrgetter("job_id"), rows), np.int64, count),
+            np.fromiter(map(_KINDS.__getitem__, map(attrgetter("type"), rows)), np.int8, count),
+            # None becomes NaN
+            np.array([row.timestamp for row in rows], dtype=np.float64),
+        )
+
+    def select(self, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> _Columns:
+        return _Columns(
+            self.user_ids[chosen], self.job_ids[chosen], self.kinds[chosen], self.timestamps[chosen]
+        )
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+
+def _count(pending: list[_Columns], parts: list[ActivityTally]) -> None:
+    """Count what is pending, and merge while a part is not far smaller than its neighbour.
+
+    So the parts never hold many more rows than the tally that they add up to.
+    """
+    if not pending:
+        return
+    parts.append(
+        ActivityTally.from_events(
+            np.concatenate([columns.user_ids for columns in pending]),
+            np.concatenate([columns.job_ids for columns in pending]),
+            np.concatenate([columns.kinds for columns in pending]),
+            np.concatenate([columns.timestamps for columns in pending]),
+        )
+    )
+    pending.clear()
+    while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
+        latest = parts.pop()
+        parts[-1] = ActivityTally.merged([parts[-1], latest])
+
+
+def _moment(value: datetime | float | None) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    return datetime.fromtimestamp(value, UTC)
+
+
+def _texts(value: _Texts) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+class _Decompressor(Protocol):
+    eof: bool
+    unused_data: bytes
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+_MAGIC: dict[bytes, Callable[[], Any]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
+    b"\x28\xb5\x2f\xfd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+}
+_COMPRESSED_CHUNK = 256 << 10
+
+
+def _line_blocks(path: Path, on_progress: OnProgress) -> Iterator[bytes]:
+    """Yield blocks of whole lines; only the last may lack its line feed.
+
+    A line of more than MAX_LINE_BYTES comes as a block of its own, cut short.
+    """
+    carry = b""
+    is_skipping = False
+    is_start = True
+    for chunk in _chunks(path, on_progress):
+        data = carry + chunk
+        if is_start:
+            data = data.removeprefix(b"\xef\xbb\xbf")
+            is_start = False
+        if is_skipping:
+            end = data.find(b"\n")
+            data, is_skipping = (b"", True) if end < 0 else (data[end + 1 :], False)
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield data[:cut]
+        carry = data[cut:]
+        if len(carry) > MAX_LINE_BYTES:
+            yield carry
+            carry, is_skipping = b"", True
+    if carry:
+        yield carry
+
+
+def _chunks(path: Path, on_progress: OnProgress) -> Iterator[bytes]:
+    """Yield a file's content, decompressed where it is compressed, as its first bytes tell."""
+    try:
+        total = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(4)
+            file.seek(0)
+            start = next((make for magic, make in _MAGIC.items() if head.startswith(magic)), None)
+            source = _plain(file) if start is None else _decompressed(file, start, path)
+            for chunk in source:
+                on_progress(file.tell(), total)
+                yield chunk
+    except (OSError, zlib.error, zstandard.ZstdError) as error:
+        raise DatasetMissing(f"cannot read {path}: {error}") from error
+
+
+def _plain(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(BLOCK_BYTES):
+        yield chunk
+
+
+def _decompressed(
+    file: BinaryIO, start: Callable[[], _Decompressor], path: Path
+) -> Iterator[bytes]:
+    """Yield the content of all frames that a compressed file holds one after the other."""
+    stream: _Decompressor | None = None
+    while data := file.read(_COMPRESSED_CHUNK):
+        while data:
+            stream = stream or start()
+            if chunk := stream.decompress(data):
+                yield chunk
+            data = b""
+            if stream.eof:
+                data, stream = stream.unused_data, None
+    if stream is not None:
+        raise DatasetMissing(f"{path} is cut short: its compressed data does not end")
+
+
+class JsonlCatalog(Catalog):
+    """The jobs and people of a dataset folder, held in memory.
+
+    `refresh` reads files again that have changed. Where an id comes twice, its last line counts.
+    """
+
+    def __init__(self, folder: Path, tolerance: Tolerance | None = None) -> None:
+        self._folder = folder
+        self._tolerance = tolerance or Tolerance()
+        self._lock = threading.Lock()
+        self._jobs: _JobTable | None = None
+        self._users: tuple[_Stamp, Mapping[int, User]] | None = None
+
+    @property
+    def revision(self) -> int:
+        """A number that changes whenever the content does; see the port."""
+        return hash(self._job_table().stamp)
+
+    def jobs(self, ids: Sequence[int]) -> Mapping[int, Job]:
+        """Return those of the jobs that exist; see the port."""
+        by_id = self._job_table().by_id
+        return {id_: by_id[id_] for id_ in ids if id_ in by_id}
+
+    def users(self, ids: Sequence[int]) -> Mapping[int, User]:
+        """Return those of the people that exist; the first call reads the file."""
+        with self._lock:
+            if self._users is None:
+                self._users = self._read_users()
+            by_id = self._users[1]
+        return {id_: by_id[id_] for id_ in ids if id_ in by_id}
+
+    def standing(self, job_ids: IdArray, at: datetime, where: JobFilter | None) -> Standing:
+        """Tell which of the jobs are listed, open and matching; see the port."""
+        table, now = self._job_table(), at.timestamp()
+        positions = table.index.positions(job_ids)
+        listed = positions >= 0
+        is_open = (table.posted_at <= now) & (now < table.closes_at)
+        changes = np.concatenate([table.posted_at, table.closes_at])
+        return Standing(
+            listed=listed,
+            open=_aligned(is_open, positions),
+            matching=None if where is None else _aligned(table.matching(where), positions),
+            valid_until=float(np.min(changes, initial=np.inf, where=changes > now)),
+        )
+
+    def page(
+        self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
+    ) -> JobPage:
+        """Return a stretch of the catalogue, newest first; see the port."""
+        table = self._job_table()
+        start = 0 if after is None else table.behind(after)
+        wanted = None if ids is None else set(ids)
+        found: list[Job] = []
+        for job in table.newest_first[start:]:
+            if (wanted is None or job.id in wanted) and where.matches(job):
+                if len(found) == first:
+                    return JobPage(found, has_next=True)
+                found.append(job)
+        return JobPage(found, has_next=False)
+
+    def refresh(self) -> None:
+        """Read the files again that have changed since they were read.
+
+        Raises:
+            DataError: a changed file cannot be used; what was read before stays.
+        """
+        with self._lock:
+            if self._jobs is not None and self._jobs.stamp != _stamp(self._job_file()):
+                self._jobs = self._read_jobs()
+            if self._users is not None and self._users[0] != _stamp(self._user_file()):
+                self._users = self._read_users()
+
+    def _job_table(self) -> _JobTable:
+        if self._jobs is None:
+            with self._lock:
+                if self._jobs is None:
+                    self._jobs = self._read_jobs()
+        return self._jobs
+
+    def _job_file(self) -> Path:
+        return find_file(self._folder, "jobs")
+
+    def _user_file(self) -> Path:
+        return find_file(self._folder, "users")
+
+    def _read_jobs(self) -> _JobTable:
+        path = self._job_file()
+        stamp = _stamp(path)
+        jobs, report = read_jobs(path, self._tolerance)
+        _log_report(report)
+        return _JobTable(stamp, jobs)
+
+    def _read_users(self) -> tuple[_Stamp, Mapping[int, User]]:
+        path = self._user_file()
+        stamp = _stamp(path)
+        users, report = read_users(path, self._tolerance)
+        _log_report(report)
+        return stamp, {user.id: user for user in users}
+
+
+_Stamp = tuple[str, int, int]
+"""A file's name, size and time of change."""
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns
+
+
+class _JobTable:
+    """The jobs of one reading of the file, with what is asked of them often."""
+
+    def __init__(self, stamp: _Stamp, jobs: Sequence[Job]) -> None:
+        self.stamp = stamp
+        self.by_id = {job.id: job for job in jobs}
+        if len(self.by_id) < len(jobs):
+            _log.warning(
+                "%s: %d lines repeat a job id; the last line of each counts",
+                stamp[0],
+                len(jobs) - len(self.by_id),
+            )
+        ordered = sorted(self.by_id.values(), key=attrgetter("id"))
+        self.ordered = ordered
+        self.index = IdIndex(np.array([job.id for job in ordered], dtype=np.int64))
+        self.posted_at = _epochs((job.posted_at for job in ordered), len(ordered), -np.inf)
+        self.closes_at = _epochs((job.closes_at for job in ordered), len(ordered), np.inf)
+        newest = np.lexsort((self.index.ids, -self.posted_at))
+        self.newest_first = [ordered[position] for position in newest]
+
+    def behind(self, cursor: JobCursor) -> int:
+        """Return where in `newest_first` the jobs behind a place begin."""
+        return bisect_right(
+            self.newest_first,
+            (-cursor.posted_at, cursor.job_id),
+            key=lambda job: (-JobCursor.of(job).posted_at, job.id),
+        )
+
+    def matching(self, where: JobFilter) -> BoolArray:
+        """Tell which jobs, in the order of their ids, satisfy a filter."""
+        return np.fromiter(map(where.matches, self.ordered), np.bool_, len(self.ordered))
+
+
+def _epochs(moments: Iterable[datetime | None], count: int, unknown: float) -> TimeArray:
+    return np.fromiter(
+        (unknown if moment is None else moment.timestamp() for moment in moments), np.float64, count
+    )
+
+
+def _aligned(values: BoolArray, positions: IndexArray) -> BoolArray:
+    """Return the values at positions, False where a position is -1."""
+    found: BoolArray = positions >= 0
+    result = np.zeros(len(positions), dtype=np.bool_)
+    result[found] = values[positions[found]]
+    return result
+
+
+def _log_report(report: ReadReport) -> None:
+    level = logging.WARNING if report.rejected else logging.INFO
+    for line in report.lines():
+        _log.log(level, "%s", line)

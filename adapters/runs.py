@@ -1,0 +1,233 @@
+"""Training runs in SQLite, and the right to train as a file lock.
+
+The lock is held by the open file that a training process inherits. It ends when that process
+does, however it ends; so a run that has not ended while nobody holds the lock has lost its
+process. Every decision about it is taken inside a write transaction, one process at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from domain.errors import RunMissing, TrainingCancelled, TrainingError
+from domain.ports import Begun, Busy, Clock, KeyReused, Lease, Replayed, TrainingRuns
+from domain.runs import RunRequest, RunStatus, TrainingPhase, TrainingRun
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    idempotency_key TEXT UNIQUE,
+    is_final INTEGER NOT NULL,
+    record BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS changes (
+    run_id TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    record BLOB NOT NULL,
+    PRIMARY KEY (run_id, revision)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS active_runs ON runs (is_final) WHERE is_final = 0;
+"""
+
+
+class FileLease(Lease):
+    """The right to train, as a locked open file."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, path: Path) -> FileLease | None:
+        """Lock the file, or return None where another process holds it."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return cls(descriptor)
+
+    def fileno(self) -> int:
+        """Return the descriptor that a child process may inherit."""
+        return self._descriptor
+
+    def close(self) -> None:
+        """Give this process's hold up; a child that inherited the file keeps its own."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class SqliteTrainingRuns(TrainingRuns):
+    """The runs of one state directory, which all processes of a machine may use."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._is_prepared = False
+
+    def begin(
+        self, request: RunRequest, requested_by: str, idempotency_key: str | None
+    ) -> Begun | Replayed | Busy | KeyReused:
+        """Take a request; see the port."""
+        with self._writing() as database:
+            if idempotency_key is not None:
+                known = _select(database, "idempotency_key = ?", idempotency_key)
+                if known:
+                    same = known[0].request == request
+                    return Replayed(known[0]) if same else KeyReused(known[0])
+            lease = self._lease(database)
+            if isinstance(lease, TrainingRun):
+                return Busy(lease)
+            self._fail_lost(database)
+            now = self._clock()
+            run = TrainingRun(
+                id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+                status=RunStatus.QUEUED,
+                phase=TrainingPhase.WAITING,
+                requested_at=now,
+                requested_by=requested_by,
+                request=request,
+                idempotency_key=idempotency_key,
+            )
+            database.execute(
+                "INSERT INTO runs (id, idempotency_key, is_final, record) VALUES (?, ?, 0, ?)",
+                (run.id, idempotency_key, msgspec.json.encode(run)),
+            )
+            return Begun(_store(database, run), lease)
+
+    def get(self, run_id: str) -> TrainingRun:
+        """Return a run; see the port."""
+        with self._open() as database:
+            return _one(database, run_id)
+
+    def changes(self, run_id: str, after: int) -> list[TrainingRun]:
+        """Return every state of a run of a revision above `after`; see the port."""
+        with self._open() as database:
+            _one(database, run_id)
+            rows = database.execute(
+                "SELECT record FROM changes WHERE run_id = ? AND revision > ? ORDER BY revision",
+                (run_id, after),
+            )
+            return [msgspec.json.decode(record, type=TrainingRun) for (record,) in rows]
+
+    def recent(self, count: int) -> list[TrainingRun]:
+        """Return the newest runs, newest first."""
+        with self._open() as database:
+            return _select(database, "1 ORDER BY sequence DESC LIMIT ?", count)
+
+    def update(self, run_id: str, **changes: Any) -> TrainingRun:  # noqa: ANN401 - a run's fields differ in type
+        """Change fields of a run that has not ended; see the port."""
+        with self._writing() as database:
+            run = _one(database, run_id)
+            if run.status.is_final:
+                raise TrainingCancelled(f"run {run_id} has ended: {run.status}")
+            return _store(database, replace(run, **changes))
+
+    def reap(self) -> list[TrainingRun]:
+        """Mark runs whose process is gone as failed; see the port."""
+        with self._open() as database:
+            if not _select(database, "is_final = 0"):
+                return []
+        with self._writing() as database:
+            lease = FileLease.take(self._lock_path)
+            if lease is None:
+                return []
+            with closing(lease):
+                return self._fail_lost(database)
+
+    def _lease(self, database: sqlite3.Connection) -> FileLease | TrainingRun:
+        """Take the right to train, or return the run that holds it.
+
+        A process that has just recorded its run's end may hold the right a moment longer.
+        """
+        for _ in range(500):
+            lease = FileLease.take(self._lock_path)
+            if lease is not None:
+                return lease
+            active = _select(database, "is_final = 0")
+            if active:
+                return active[0]
+            time.sleep(0.01)
+        raise TrainingError(f"{self._lock_path} is locked, but by no training run")
+
+    def _fail_lost(self, database: sqlite3.Connection) -> list[TrainingRun]:
+        """Fail all active runs; the caller holds the right to train, so nobody else does."""
+        return [
+            _store(
+                database,
+                replace(
+                    run,
+                    status=RunStatus.FAILED,
+                    phase=TrainingPhase.ENDED,
+                    finished_at=self._clock(),
+                    failure="its process ended before the run did: "
+                    "it was killed, ran out of memory, or the machine restarted",
+                ),
+            )
+            for run in _select(database, "is_final = 0")
+        ]
+
+    @property
+    def _lock_path(self) -> Path:
+        return self._folder / "training.lock"
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # No implicit transactions: they are begun by name, where they are needed
+        database = sqlite3.connect(self._folder / "runs.sqlite3", timeout=30, isolation_level=None)
+        try:
+            if not self._is_prepared:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.executescript(_SCHEMA)
+                self._is_prepared = True
+            yield database
+        finally:
+            database.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
+
+def _select(database: sqlite3.Connection, condition: str, *values: object) -> list[TrainingRun]:
+    rows = database.execute(f"SELECT record FROM runs WHERE {condition}", values)  # noqa: S608 - conditions are constants of this module
+    return [msgspec.json.decode(record, type=TrainingRun) for (record,) in rows]
+
+
+def _one(database: sqlite3.Connection, run_id: str) -> TrainingRun:
+    found = _select(database, "id = ?", run_id)
+    if not found:
+        raise RunMissing(f"there is no training run {run_id[:100]!r}")
+    return found[0]
+
+
+def _store(database: sqlite3.Connection, run: TrainingRun) -> TrainingRun:
+    run = replace(run, revision=run.revision + 1)
+    record = msgspec.json.encode(run)
+    database.execute(
+        "UPDATE runs SET record = ?, is_final = ? WHERE id = ?",
+        (record, run.status.is_final, run.id),
+    )
+    database.execute("INSERT INTO changes VALUES (?, ?, ?)", (run.id, run.revision, record))
+    return run

@@ -1,0 +1,1 @@
+"""The rules of recommending jobs: standard library and numpy only."""

@@ -1,0 +1,534 @@
+"""The things jobrec speaks of: activities, their tally, jobs, people and recommendations."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+IdArray = NDArray[np.int64]
+IndexArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+TimeArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+CountArray = NDArray[np.uint32]
+
+MAX_ID = 2**63 - 1
+"""The largest id: ids are non-negative 64-bit integers, chosen by the dataset."""
+
+MAX_TIMESTAMP = 4_102_444_800.0
+"""The latest timestamp believed, 2100-01-01 in epoch seconds; milliseconds lie far beyond it."""
+
+
+class ActivityKind(IntEnum):
+    """What a person did with a job. The value is the column of the kind in a tally."""
+
+    IMPRESSION = 0
+    REDIRECT = 1
+    APPLY = 2
+
+    @property
+    def word(self) -> str:
+        """The kind as activity lines spell it."""
+        return self.name.lower()
+
+    @property
+    def flag(self) -> int:
+        """The kind's bit in a mask of kinds."""
+        return 1 << self.value
+
+
+@dataclass(frozen=True)
+class TimeWindow:
+    """A span of time, `since` included and `until` not; an open end is None.
+
+    An activity without a timestamp belongs only to the window without ends.
+
+    Raises:
+        InputError: an end has no time zone, or `since` is not before `until`.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name, end in (("since", self.since), ("until", self.until)):
+            if end is not None and end.tzinfo is None:
+                raise InputError(f"{name} {end.isoformat()} has no time zone", name)
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise InputError(
+                f"since {self.since.isoformat()} is not before until {self.until.isoformat()}",
+                "since",
+            )
+
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether every activity belongs to the window, also one without a time."""
+        return self.since is None and self.until is None
+
+    def contains(self, timestamps: TimeArray) -> BoolArray:
+        """Tell which epoch seconds (NaN where unknown) lie in the window."""
+        if self.is_unbounded:
+            return np.ones(len(timestamps), dtype=np.bool_)
+        since = -np.inf if self.since is None else self.since.timestamp()
+        until = np.inf if self.until is None else self.until.timestamp()
+        inside: BoolArray = (timestamps >= since) & (timestamps < until)
+        return inside
+
+
+@dataclass(frozen=True)
+class ActivityTally:
+    """Counts of each activity kind per (user, job) pair, as parallel columns.
+
+    Pairs are unique and ordered by user, then job.
+
+    Attributes:
+        user_ids: shape (pairs,).
+        job_ids: shape (pairs,).
+        counts: shape (pairs, kinds), a column for each `ActivityKind`.
+        first_at: epoch seconds of the pair's first activity, NaN where none carries a time.
+        last_at: the same of its last.
+    """
+
+    user_ids: IdArray
+    job_ids: IdArray
+    counts: CountArray
+    first_at: TimeArray
+    last_at: TimeArray
+
+    def __post_init__(self) -> None:
+        pairs = len(self.user_ids)
+        expected = (pairs, len(ActivityKind))
+        if self.counts.shape != expected:
+            raise InputError(f"counts have shape {self.counts.shape}, expected {expected}")
+        for name in ("job_ids", "first_at", "last_at"):
+            if len(getattr(self, name)) != pairs:
+                raise InputError(f"{name} has {len(getattr(self, name))} rows, expected {pairs}")
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return the tally of nothing."""
+        return cls.from_events((), (), (), ())
+
+    @classmethod
+    def from_events(
+        cls,
+        user_ids: Sequence[int] | IdArray,
+        job_ids: Sequence[int] | IdArray,
+        kinds: Sequence[int] | NDArray[np.integer],
+        timestamps: Sequence[float] | TimeArray,
+    ) -> Self:
+        """Count single activities, given as parallel columns in any order.
+
+        Args:
+            user_ids: shape (events,), non-negative.
+            job_ids: shape (events,), non-negative.
+            kinds: shape (events,), `ActivityKind` values.
+            timestamps: shape (events,), epoch seconds, NaN where unknown.
+        """
+        users = np.asarray(user_ids, dtype=np.int64)
+        jobs = np.asarray(job_ids, dtype=np.int64)
+        times = np.asarray(timestamps, dtype=np.float64)
+        groups = _PairGroups.of(users, jobs)
+        cells = groups.of_row * len(ActivityKind) + np.asarray(kinds)[groups.order]
+        counts = np.bincount(cells, minlength=len(groups.starts) * len(ActivityKind))
+        return cls(
+            users[groups.first_rows],
+            jobs[groups.first_rows],
+            counts.astype(np.uint32).reshape(-1, len(ActivityKind)),
+            groups.reduce(np.fmin, times),
+            groups.reduce(np.fmax, times),
+        )
+
+    @classmethod
+    def merged(cls, parts: Sequence[ActivityTally]) -> ActivityTally:
+        """Add tallies up; pairs that several of them share become one."""
+        if not parts:
+            return cls.empty()
+        if len(parts) == 1:
+            return parts[0]
+        users = np.concatenate([part.user_ids for part in parts])
+        jobs = np.concatenate([part.job_ids for part in parts])
+        counts = np.concatenate([part.counts for part in parts])
+        groups = _PairGroups.of(users, jobs)
+        sums = np.empty((len(groups.starts), len(ActivityKind)), dtype=np.uint32)
+        for kind in ActivityKind:
+            sums[:, kind] = groups.reduce(np.add, counts[:, kind])
+        return cls(
+            users[groups.first_rows],
+            jobs[groups.first_rows],
+            sums,
+            groups.reduce(np.fmin, np.concatenate([part.first_at for part in parts])),
+            groups.reduce(np.fmax, np.concatenate([part.last_at for part in parts])),
+        )
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def select(self, chosen: BoolArray) -> ActivityTally:
+        """Keep the pairs where `chosen`, shape (pairs,), is true."""
+        return ActivityTally(
+            self.user_ids[chosen],
+            self.job_ids[chosen],
+            self.counts[chosen],
+            self.first_at[chosen],
+            self.last_at[chosen],
+        )
+
+    def total(self, kind: ActivityKind | None = None) -> int:
+        """Return how many activities were counted, of one kind or of all."""
+        counts = self.counts if kind is None else self.counts[:, kind]
+        return int(counts.sum(dtype=np.int64))
+
+    @property
+    def time_range(self) -> tuple[datetime, datetime] | None:
+        """The times of the first and the last activity; None where none carries a time."""
+        if not np.isfinite(self.last_at).any():
+            return None
+        first, last = float(np.nanmin(self.first_at)), float(np.nanmax(self.last_at))
+        return datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
+
+
+@dataclass(frozen=True)
+class _PairGroups:
+    """Rows ordered by user, then job, and where each pair's rows begin.
+
+    Attributes:
+        order: shape (rows,), the rows in order.
+        starts: shape (pairs,), where in `order` each pair begins.
+        of_row: shape (rows,), the pair of each row of `order`.
+    """
+
+    order: IndexArray
+    starts: IndexArray
+    of_row: IndexArray
+
+    @classmethod
+    def of(cls, user_ids: IdArray, job_ids: IdArray) -> _PairGroups:
+        small = 2**31
+        if len(user_ids) and user_ids.max() < small and job_ids.max() < small:
+            # One packed key sorts several times faster than two columns
+            packed = (user_ids << 31) | job_ids
+            order = np.argsort(packed)
+            packed = packed[order]
+            is_first = packed[1:] != packed[:-1]
+        else:
+            order = np.lexsort((job_ids, user_ids))
+            users, jobs = user_ids[order], job_ids[order]
+            is_first = (users[1:] != users[:-1]) | (jobs[1:] != jobs[:-1])
+        is_first = np.concatenate([np.ones(min(1, len(order)), dtype=np.bool_), is_first])
+        return cls(order, np.flatnonzero(is_first), np.cumsum(is_first) - 1)
+
+    @property
+    def first_rows(self) -> IndexArray:
+        return self.order[self.starts]
+
+    def reduce(self, ufunc: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+        """Combine the values of each pair's rows; the cost follows the rows beyond the first."""
+        result = values[self.first_rows]
+        is_further = np.ones(len(self.order), dtype=np.bool_)
+        is_further[self.starts] = False
+        # fmin and fmax pass over NaN, the mark of an unknown time
+        ufunc.at(result, self.of_row[is_further], values[self.order[is_further]])
+        return result
+
+
+class IdIndex:
+    """The ids of one side of the model, and their positions in its arrays.
+
+    Args:
+        ids: shape (n,), strictly ascending.
+    """
+
+    def __init__(self, ids: IdArray) -> None:
+        if len(ids) > 1 and not (np.diff(ids) > 0).all():
+            raise InputError("ids of an index must be strictly ascending")
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def positions(self, ids: Sequence[int] | IdArray) -> IndexArray:
+        """Return each id's position, -1 where the index does not hold it."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        if not len(self.ids):
+            return np.full(len(wanted), -1, dtype=np.int64)
+        found = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
+        positions: IndexArray = np.where(self.ids[found] == wanted, found, -1)
+        return positions
+
+    def position(self, id_: int) -> int | None:
+        """Return one id's position, None where the index does not hold it."""
+        found = int(self.positions([id_])[0])
+        return None if found < 0 else found
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Who did what with which job: the sparse user-item matrix, row by row (CSR).
+
+    Attributes:
+        users: the rows' ids.
+        jobs: the columns' ids.
+        indptr: shape (users + 1,), int64; row u holds the entries indptr[u]:indptr[u + 1].
+        indices: shape (entries,), int32 column positions, ascending within a row.
+        scores: shape (entries,), float32, positive implicit scores.
+        kinds: shape (entries,), uint8, the `ActivityKind.flag`s of what was done.
+    """
+
+    users: IdIndex
+    jobs: IdIndex
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    scores: FloatArray
+    kinds: NDArray[np.uint8]
+
+    @classmethod
+    def from_tally(cls, tally: ActivityTally, scores: FloatArray) -> Interactions:
+        """Arrange a tally as rows of scored entries, leaving out pairs that score 0.
+
+        Args:
+            tally: n pairs.
+            scores: shape (n,), a score for each pair.
+        """
+        tally, scores = tally.select(scores > 0), scores[scores > 0]
+        user_ids, rows = np.unique(tally.user_ids, return_inverse=True)
+        job_ids, columns = np.unique(tally.job_ids, return_inverse=True)
+        indptr = np.zeros(len(user_ids) + 1, dtype=np.int64)
+        np.cumsum(np.bincount(rows, minlength=len(user_ids)), out=indptr[1:])
+        flags = np.array([kind.flag for kind in ActivityKind], dtype=np.uint8)
+        done = (tally.counts > 0).astype(np.uint8)
+        return cls(
+            users=IdIndex(user_ids),
+            jobs=IdIndex(job_ids),
+            indptr=indptr,
+            indices=columns.astype(np.int32),
+            scores=scores.astype(np.float32, copy=False),
+            kinds=(done * flags).sum(axis=1, dtype=np.uint8),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Users, jobs."""
+        return len(self.users), len(self.jobs)
+
+    def jobs_done(self, user: int, kinds: Iterable[ActivityKind]) -> IndexArray:
+        """Return the positions of the jobs with which the user at a position did any of `kinds`."""
+        mask = sum(kind.flag for kind in set(kinds))
+        row = slice(int(self.indptr[user]), int(self.indptr[user + 1]))
+        done: IndexArray = self.indices[row][(self.kinds[row] & mask) != 0].astype(np.int64)
+        return done
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the matrix as named arrays, for storing."""
+        return {
+            "user_ids": self.users.ids,
+            "job_ids": self.jobs.ids,
+            "indptr": self.indptr,
+            "indices": self.indices,
+            "scores": self.scores,
+            "kinds": self.kinds,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Interactions:
+        """Return the matrix from the arrays that `arrays` named, without copying them."""
+        return cls(
+            users=IdIndex(arrays["user_ids"]),
+            jobs=IdIndex(arrays["job_ids"]),
+            indptr=arrays["indptr"],
+            indices=arrays["indices"],
+            scores=arrays["scores"],
+            kinds=arrays["kinds"],
+        )
+
+    def popularity(self) -> FloatArray:
+        """Return each job's share of all interest, shape (jobs,): its scores over all scores."""
+        totals = np.bincount(self.indices, weights=self.scores, minlength=len(self.jobs))
+        whole = totals.sum()
+        return (totals / whole if whole else totals).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job advert. Only the id is certain; everything else may be missing."""
+
+    id: int
+    title: str | None = None
+    employer: str | None = None
+    location: str | None = None
+    description: str | None = None
+    posted_at: datetime | None = None
+    closes_at: datetime | None = None
+
+    def is_open(self, at: datetime) -> bool:
+        """Tell whether people can apply at that time; an unknown end is open."""
+        posted = self.posted_at is None or self.posted_at <= at
+        return posted and (self.closes_at is None or at < self.closes_at)
+
+
+@dataclass(frozen=True)
+class User:
+    """A person, as far as recommending may know them.
+
+    Protected attributes are absent by design: the readers never hand them on, so nothing that
+    ranks, filters or answers can reach them.
+    """
+
+    id: int
+    graduation_year: int | None = None
+    school_type: str | None = None
+    languages: tuple[str, ...] = ()
+    university: str | None = None
+    degree_subject: str | None = None
+    degree_subject_groups: tuple[str, ...] = ()
+    degree_subject_categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """What jobs must satisfy; a part that is None asks for nothing.
+
+    Attributes:
+        employer: the employer's whole name, whatever its case.
+        location: the whole location, whatever its case.
+        title: words that the title must all contain, whatever their case and order.
+        posted_after: posted at or after this time; a job without a date does not qualify.
+        closing_before: closing before this time; a job without a date does not qualify.
+    """
+
+    employer: str | None = None
+    location: str | None = None
+    title: str | None = None
+    posted_after: datetime | None = None
+    closing_before: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("posted_after", "closing_before"):
+            moment: datetime | None = getattr(self, name)
+            if moment is not None and moment.tzinfo is None:
+                raise InputError(f"{name} {moment.isoformat()} has no time zone", name)
+
+    def matches(self, job: Job) -> bool:
+        """Tell whether a job satisfies every part."""
+        return (
+            (self.employer is None or folded(self.employer) == folded(job.employer))
+            and (self.location is None or folded(self.location) == folded(job.location))
+            and (self.title is None or words(self.title) <= words(job.title))
+            and (
+                self.posted_after is None
+                or (job.posted_at is not None and job.posted_at >= self.posted_after)
+            )
+            and (
+                self.closing_before is None
+                or (job.closes_at is not None and job.closes_at < self.closing_before)
+            )
+        )
+
+
+def folded(text: str | None) -> str:
+    """Return text as it is compared: without regard to case and to runs of white space."""
+    return " ".join((text or "").casefold().split())
+
+
+def words(text: str | None) -> frozenset[str]:
+    """Return the words of a text as they are searched."""
+    return frozenset(re.findall(r"\w+", (text or "").casefold()))
+
+
+class RecommendationSource(StrEnum):
+    """Why a job stands in a list."""
+
+    PERSONALISED = "PERSONALISED"
+    FOLD_IN = "FOLD_IN"
+    SIMILAR = "SIMILAR"
+    POPULAR = "POPULAR"
+
+
+class ShortfallReason(StrEnum):
+    """Why a list is shorter than asked for."""
+
+    CATALOGUE = "CATALOGUE"
+    FILTER = "FILTER"
+    EXCLUDED = "EXCLUDED"
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One job of a ranked list.
+
+    Attributes:
+        rank: 1 for the best.
+        score: comparable only within one list and one source of one model version.
+    """
+
+    rank: int
+    job_id: int
+    score: float
+    source: RecommendationSource
+
+
+@dataclass(frozen=True)
+class RejectedLine:
+    """A line that was not used, and why."""
+
+    cause: str
+    file: str
+    line: int
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file}, line {self.line}: {self.cause}: {self.value}; expected {self.expected}"
+        )
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What became of every line of a file: read = used + rejected.
+
+    Attributes:
+        file: the file's name.
+        read: all its lines.
+        used: those that count.
+        outside: used lines that lie outside the time window asked for.
+        rejected: how many lines were not used, by cause.
+        first: the first line of each cause.
+    """
+
+    file: str
+    read: int = 0
+    used: int = 0
+    outside: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    first: Mapping[str, RejectedLine] = field(default_factory=dict)
+
+    @property
+    def rejected_total(self) -> int:
+        """All lines that were not used."""
+        return sum(self.rejected.values())
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file}: read {self.read:,} = used {self.used:,} "
+            f"+ rejected {self.rejected_total:,}"
+        )
+
+    def lines(self) -> list[str]:
+        """Return the report for people: the sum, then a line a cause with its first example."""
+        causes = [
+            f"  {count:,} x {cause}; first: {self.first[cause]}"
+            for cause, count in sorted(self.rejected.items(), key=lambda item: -item[1])
+        ]
+        return [str(self), *causes]

@@ -1,0 +1,318 @@
+"""What the core needs from outside, one Protocol for each role.
+
+Implementations inherit from their port, so that a forgotten method fails at construction.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import NDArray
+
+from domain.model import (
+    ActivityTally,
+    BoolArray,
+    IdArray,
+    IndexArray,
+    Interactions,
+    Job,
+    JobFilter,
+    ReadReport,
+    TimeWindow,
+    User,
+)
+from domain.ranking import Ranked, Standing
+from domain.runs import Manifest, RunRequest, TrainingRun
+
+Clock = Callable[[], datetime]
+"""Now, with a time zone."""
+
+OnProgress = Callable[[int, int], None]
+"""Told of steps done and steps in all; what it raises stops the work."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class ActivityLog(Protocol):
+    """What people did."""
+
+    @abstractmethod
+    def tally(
+        self, window: TimeWindow, on_progress: OnProgress
+    ) -> tuple[ActivityTally, ReadReport]:
+        """Count the activities in a window.
+
+        Args:
+            window: the time asked for.
+            on_progress: told of bytes read and bytes in all.
+
+        Raises:
+            DataError: the log cannot be used.
+        """
+
+
+class JobCursor(NamedTuple):
+    """A place in the catalogue, which stays where it is when jobs come and go.
+
+    Attributes:
+        posted_at: epoch seconds, minus infinity where unknown.
+    """
+
+    posted_at: float
+    job_id: int
+
+    @classmethod
+    def of(cls, job: Job) -> JobCursor:
+        """Return the place of a job."""
+        return cls(-math.inf if job.posted_at is None else job.posted_at.timestamp(), job.id)
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """A stretch of the catalogue, newest first."""
+
+    jobs: Sequence[Job]
+    has_next: bool
+
+
+class Catalog(Protocol):
+    """Jobs and people as they are described. Methods take many ids at once."""
+
+    @property
+    @abstractmethod
+    def revision(self) -> int:
+        """A number that changes whenever the content does."""
+
+    @abstractmethod
+    def jobs(self, ids: Sequence[int]) -> Mapping[int, Job]:
+        """Return those of the jobs that exist."""
+
+    @abstractmethod
+    def users(self, ids: Sequence[int]) -> Mapping[int, User]:
+        """Return those of the people that exist."""
+
+    @abstractmethod
+    def standing(self, job_ids: IdArray, at: datetime, where: JobFilter | None) -> Standing:
+        """Tell which of the jobs are listed, open at a time, and satisfy a filter.
+
+        Args:
+            job_ids: shape (n,), strictly ascending; the arrays returned align with it.
+        """
+
+    @abstractmethod
+    def page(
+        self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
+    ) -> JobPage:
+        """Return up to `first` jobs, newest first, jobs without a date last, ties by id.
+
+        Args:
+            where: what the jobs must satisfy.
+            ids: narrows the page to these jobs; None asks for all.
+            after: the page begins behind this place.
+        """
+
+
+class Recommender(Protocol):
+    """A fitted model. Immutable; speaks in positions of the `Interactions` that it learned from."""
+
+    @abstractmethod
+    def recommend(
+        self,
+        users: IndexArray,
+        k: int,
+        eligible: BoolArray,
+        excluded: Sequence[IndexArray],
+    ) -> list[Ranked]:
+        """Rank jobs for many people; one list per person, in the order of `users`.
+
+        A batch gives each person the list that they would get alone.
+
+        Args:
+            users: shape (n,), positions of people.
+            k: lists hold at most so many jobs, fewer where fewer are left.
+            eligible: shape (jobs,), the jobs that may appear.
+            excluded: n arrays of positions that must not appear in that person's list.
+        """
+
+    @abstractmethod
+    def similar(self, job: int, k: int, eligible: BoolArray) -> Ranked:
+        """Rank the jobs that the same people are drawn to, never the job itself.
+
+        Scores are cosines, in [-1, 1].
+        """
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """Return what was learned as named arrays, for storing."""
+
+
+class Trainer(Protocol):
+    """A way of learning a model."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Mapping[str, Any]:
+        """The trainer's name and settings, for the manifest."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """How many steps a fit takes."""
+
+    @abstractmethod
+    def fit(self, interactions: Interactions, seed: int, on_progress: OnProgress) -> Recommender:
+        """Learn from interactions. The same input and seed give the same bytes.
+
+        Raises:
+            TrainingError: the result is not usable.
+        """
+
+
+LoadRecommender = Callable[[Arrays], Recommender]
+"""Makes a recommender from the arrays that its `arrays()` named."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A stored model: its record and its arrays, read-only and shared between processes."""
+
+    manifest: Manifest
+    arrays: Arrays
+
+
+class SnapshotStore(Protocol):
+    """Stored models. Knows directories and checksums, not factors."""
+
+    @abstractmethod
+    def write(self, manifest: Manifest, arrays: Arrays) -> None:
+        """Store a model whole or not at all.
+
+        Raises:
+            SnapshotError: the version exists already, or the disk refuses.
+        """
+
+    @abstractmethod
+    def open(self, version: str) -> Snapshot:
+        """Return a stored model after checking every byte of it.
+
+        Raises:
+            SnapshotMissing: there is no such version.
+            SnapshotCorrupt: it is incomplete, altered, or of a foreign format.
+        """
+
+    @abstractmethod
+    def manifests(self) -> list[Manifest]:
+        """Return the records of all models stored whole, newest first."""
+
+    @abstractmethod
+    def live(self) -> str | None:
+        """Return the promoted version, None before the first."""
+
+    @abstractmethod
+    def promote(self, version: str) -> None:
+        """Make a stored version the live one, for every process.
+
+        Raises:
+            SnapshotMissing: there is no such version.
+        """
+
+    @abstractmethod
+    def previous(self) -> str | None:
+        """Return the version that was live before the live one and is still stored."""
+
+    @abstractmethod
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the newest `keep` models; never the live one nor the one before it."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run was recorded, and the right to train is held by `lease` until it is closed."""
+
+    run: TrainingRun
+    lease: Lease
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The same request under the same key was taken before, as `run`."""
+
+    run: TrainingRun
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Another run holds the right to train."""
+
+    run: TrainingRun
+
+
+@dataclass(frozen=True)
+class KeyReused:
+    """The key was used before, for another request."""
+
+    run: TrainingRun
+
+
+class Lease(Protocol):
+    """The right to train, held by at most one process of all; it ends with its holder."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give this process's hold up; a child that took it over keeps its own."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return the descriptor that carries the right into a child process."""
+
+
+class TrainingRuns(Protocol):
+    """The durable record of every run, readable from every process."""
+
+    @abstractmethod
+    def begin(
+        self, request: RunRequest, requested_by: str, idempotency_key: str | None
+    ) -> Begun | Replayed | Busy | KeyReused:
+        """Take a request: record a run and hand out the right to train, or say why not."""
+
+    @abstractmethod
+    def get(self, run_id: str) -> TrainingRun:
+        """Return a run.
+
+        Raises:
+            RunMissing: there is none of that id.
+        """
+
+    @abstractmethod
+    def changes(self, run_id: str, after: int) -> list[TrainingRun]:
+        """Return every state of a run of a revision above `after`, in order.
+
+        Raises:
+            RunMissing: there is none of that id.
+        """
+
+    @abstractmethod
+    def recent(self, count: int) -> list[TrainingRun]:
+        """Return the newest runs, newest first."""
+
+    @abstractmethod
+    def update(self, run_id: str, **changes: Any) -> TrainingRun:  # noqa: ANN401 - a run's fields differ in type
+        """Change fields of a run that has not ended; its revision grows.
+
+        Raises:
+            RunMissing: there is none of that id.
+            TrainingCancelled: the run has ended, because somebody stopped it.
+        """
+
+    @abstractmethod
+    def reap(self) -> list[TrainingRun]:
+        """Mark runs whose process is gone as failed, and return them."""
+
+
+def nobody(_done: int, _total: int) -> None:
+    """Take progress and tell nobody."""

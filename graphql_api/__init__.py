@@ -1,0 +1,1 @@
+"""The driving side: GraphQL over HTTP, the command line, and what wires everything together."""

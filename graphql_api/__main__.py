@@ -1,0 +1,426 @@
+"""The command line. Exit codes:
+
+0    done
+1    something unforeseen; the traceback says what
+2    the command was called wrongly, or an argument is out of bounds
+3    the dataset cannot be used
+4    no usable model
+5    the training failed
+6    another training is under way
+130  interrupted
+"""  # noqa: D415 - a title above a table
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import wraps
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+import click
+import orjson
+from pydantic import ValidationError
+
+from application.recommending import MAX_BATCH, Models, RecommendationList
+from domain.errors import (
+    DataError,
+    InputError,
+    JobrecError,
+    ModelNotReady,
+    SnapshotError,
+    TrainingError,
+)
+from domain.ports import Begun, Busy
+from domain.runs import RunRequest, RunStatus, TrainingPhase, TrainingRun
+from graphql_api.container import Container
+from graphql_api.settings import Settings
+
+_EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
+    (InputError, 2),
+    (DataError, 3),
+    (ModelNotReady, 4),
+    (SnapshotError, 4),
+    (TrainingError, 5),
+)
+_BUSY = 6
+
+
+def main() -> None:
+    """Run the command line, and turn what went wrong into a message and an exit code."""
+    try:
+        cli(prog_name="jobrec", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"])
+            _complain(f"JOBREC_{name.upper()} is {problem['input']!r}: {problem['msg']}")
+        sys.exit(2)
+    except JobrecError as error:
+        _complain(str(error))
+        sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))
+
+
+def _complain(message: str) -> None:
+    click.echo(f"jobrec: {message}", err=True)
+
+
+def _options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add options for settings, and hand the function one Settings in their place."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(**given: Any) -> Any:  # noqa: ANN401 - whatever the command takes
+            chosen = {name: given.pop(name) for name in names}
+            settings = Settings(
+                **{name: value for name, value in chosen.items() if value is not None}
+            )
+            return function(settings, **given)
+
+        for name in reversed(names):
+            field = Settings.model_fields[name]
+            flag = f"--{name.replace('_', '-')}"
+            text = f"{field.description} [JOBREC_{name.upper()}; default: {field.default}]"
+            if field.annotation is bool:
+                option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
+            else:
+                option = click.option(flag, name, metavar="VALUE", default=None, help=text)
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_DATA = ("data", "state", "strict", "max_rejected")
+_LEARNING = (
+    "factors",
+    "regularization",
+    "alpha",
+    "iterations",
+    "threads",
+    "seed",
+    "apply_weight",
+    "keep_models",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="jobrec")
+def cli() -> None:
+    """Recommend jobs from what people did with jobs."""
+
+
+@cli.command()
+@_options("data")
+@click.option("--scale", default=1.0, show_default=True, help="size; 1 has 382,815 activities")
+@click.option("--seed", default=42, show_default=True, help="the same seed, the same bytes")
+@click.option("--until", help="the dataset's present, RFC 3339 [default: today, 00:00 UTC]")
+@click.option("--applies", default=0, show_default=True, help="applications to add")
+def demo(settings: Settings, scale: float, seed: int, until: str | None, applies: int) -> None:
+    """Write a synthetic dataset with planted tastes into the dataset folder."""
+    from adapters.demo import write_demo
+
+    if settings.data.is_dir() and any(settings.data.glob("*.jsonl*")):
+        raise InputError(f"{settings.data} holds a dataset already; name another folder", "data")
+    with _Bar("writing") as bar:
+        summary = write_demo(
+            settings.data,
+            scale=scale,
+            seed=seed,
+            until=_moment(until) or datetime.now(UTC).replace(hour=0, minute=0, second=0),
+            applies=applies,
+            on_progress=bar.update,
+        )
+    click.echo(
+        f"wrote {settings.data}: {summary.jobs:,} jobs, {summary.users:,} people, "
+        f"{summary.impressions:,} impressions, {summary.redirects:,} redirects, "
+        f"{summary.applies:,} applications"
+    )
+
+
+@cli.command()
+@_options(*_DATA, *_LEARNING, "log_level")
+@click.option("--since", help="learn only from activities at or after this time, RFC 3339")
+@click.option("--until", help="learn only from activities before this time, RFC 3339")
+@click.option("--note", help="a remark for the list of runs")
+def train(settings: Settings, since: str | None, until: str | None, note: str | None) -> None:
+    """Learn a model from the dataset and go live with it."""
+    from domain.model import TimeWindow
+
+    _configure_logging(settings)
+    container = Container(settings=settings)
+    request = RunRequest(TimeWindow(_moment(since), _moment(until)), note)
+    answer = container.runs().begin(request, "command line", None)
+    if isinstance(answer, Busy):
+        _complain(f"run {answer.run.id} is under way ({answer.run.phase}); try again after it")
+        sys.exit(_BUSY)
+    if not isinstance(answer, Begun):
+        raise TypeError(f"a request without a key cannot be {answer!r}")
+    try:
+        run = _execute(container, answer.run)
+    finally:
+        answer.lease.close()
+    _report(run)
+
+
+@cli.command("execute-run", hidden=True)
+@click.argument("run_id")
+@click.argument("lease", type=int)
+def execute_run(run_id: str, lease: int) -> None:
+    """Carry out a run that a serving process began; it hands its lease over as a descriptor."""
+    os.set_inheritable(lease, False)
+    os.nice(10)
+    settings = Settings()  # type: ignore[call-arg] # pydantic fills it from the environment
+    _configure_logging(settings)
+    container = Container(settings=settings)
+    container.training().execute(container.runs().get(run_id), lambda *_: None)
+
+
+@cli.command()
+@_options("host", "port", "workers", *_DATA, *_LEARNING, "unlisted", "log_level")
+def serve(settings: Settings) -> None:
+    """Answer on /graphql; train first if there is no model."""
+    import subprocess
+
+    import uvicorn
+
+    if settings.admin_token is None:
+        token = secrets.token_urlsafe(24)
+        settings = settings.model_copy(update={"admin_token": token})
+        settings = Settings(**{**settings.model_dump(), "admin_token": token})
+        click.echo(f"admin token for this start: {token}")
+    os.environ.update(settings.environment(secrets=True))
+    if Container(settings=settings).snapshots().live() is None:
+        click.echo("no model yet: training the first")
+        trained = subprocess.run([sys.executable, "-m", "graphql_api", "train"], check=False)
+        if trained.returncode not in {0, _BUSY}:
+            sys.exit(trained.returncode)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    click.echo(f"GraphiQL and GraphQL: http://{host}:{settings.port}/graphql")
+    uvicorn.run(
+        "graphql_api.app:from_environment",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        log_level=settings.log_level,
+        access_log=False,
+        server_header=False,
+    )
+
+
+@cli.command()
+@_options("data", "state", "unlisted")
+@click.argument("user_id", required=False)
+@click.option("--users", type=click.File("r"), help="a file with an id a line, - for stdin")
+@click.option("--out", type=click.Path(path_type=Path), help="write JSON lines here")
+@click.option("--first", default=10, show_default=True, help="length of the lists")
+@click.option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
+def recommend(
+    settings: Settings,
+    user_id: str | None,
+    users: TextIO | None,
+    out: Path | None,
+    first: int,
+    as_json: bool,
+) -> None:
+    """Recommend jobs to USER_ID, or to each person of a file as JSON lines."""
+    if (user_id is None) == (users is None):
+        raise click.UsageError("give either USER_ID or --users FILE")
+    container = Container(settings=settings)
+    _load(container.models())
+    recommending = container.recommending()
+    if users is None:
+        answer = recommending.for_users([_id(user_id or "", "USER_ID")], first)[0]
+        if as_json:
+            click.echo(orjson.dumps(_record(answer)))
+            return
+        jobs = container.catalog().jobs([item.job_id for item in answer.items])
+        for item in answer.items:
+            job = jobs.get(item.job_id)
+            click.echo(
+                f"{item.rank:3d}  {item.score:8.4f}  {item.source:12}  {item.job_id:<10d} "
+                f"{'' if job is None else _title(job.title, job.employer)}"
+            )
+        return
+    target = click.open_file(str(out), "wb", atomic=True) if out else sys.stdout.buffer
+    count = 0
+    with target:
+        for batch in _batches(_ids(users)):
+            for answer in recommending.for_users(batch, first):
+                target.write(orjson.dumps(_record(answer), option=orjson.OPT_APPEND_NEWLINE))
+            count += len(batch)
+    click.echo(f"{count:,} lists written", err=True)
+
+
+@cli.command()
+@_options("data", "state", "unlisted")
+@click.argument("job_id")
+@click.option("--first", default=10, show_default=True, help="length of the list")
+@click.option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
+def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
+    """List the jobs that the same people are drawn to as to JOB_ID."""
+    container = Container(settings=settings)
+    _load(container.models())
+    answer = container.recommending().similar(_id(job_id, "JOB_ID"), first)
+    if answer is None:
+        raise InputError(f"the model does not know job {job_id}", "JOB_ID")
+    if as_json:
+        items = [item._asdict() for item in answer.items]
+        record = {"job_id": answer.job_id, "model": answer.model.version, "items": items}
+        click.echo(orjson.dumps(record))
+        return
+    jobs = container.catalog().jobs([item.job_id for item in answer.items])
+    for item in answer.items:
+        job = jobs.get(item.job_id)
+        text = "" if job is None else _title(job.title, job.employer)
+        click.echo(f"{item.rank:3d}  {item.score:8.4f}  {item.job_id:<10d} {text}")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the schema in GraphQL's definition language."""
+    from graphql_api.schema import create_schema
+
+    click.echo(create_schema().as_str())
+
+
+def _execute(container: Container, run: TrainingRun) -> TrainingRun:
+    with _Bar("") as bar:
+        return container.training().execute(run, bar.phase)
+
+
+def _report(run: TrainingRun) -> None:
+    """Print what became of a run, and exit by it."""
+    report = run.data_report
+    if report:
+        click.echo(
+            f"activities: read {report['lines_read']:,} = used {report['lines_used']:,} "
+            f"+ rejected {report['lines_rejected']:,}"
+        )
+        for cause, line in report["first_rejected"].items():
+            click.echo(f"  {report['rejected_by_cause'][cause]:,} x {cause}; first: {line}")
+        click.echo(
+            f"learned from {report['pairs']:,} pairs of {report['users']:,} people "
+            f"and {report['jobs']:,} jobs"
+        )
+    if run.status is RunStatus.SUCCEEDED:
+        seconds = (run.finished_at - run.requested_at).total_seconds() if run.finished_at else 0
+        state = "is live" if run.promoted else "was not promoted"
+        click.echo(f"model {run.model_version} {state} after {seconds:.1f} s")
+        return
+    _complain(f"the training ended as {run.status}: {run.failure}")
+    sys.exit(5)
+
+
+class _Bar:
+    """A progress bar for whatever takes long, where standard error is a terminal."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def phase(self, phase: TrainingPhase, done: int, total: int) -> None:
+        """Show progress within a phase; a new phase begins a new bar, or a plain line."""
+        label = phase.lower()
+        if label != self._label:
+            self.__exit__()
+            self._bar, self._label = None, label
+            if not sys.stderr.isatty():
+                click.echo(f"{label} ...", err=True)
+        self.update(done, total)
+
+    def update(self, done: int, total: int) -> None:
+        """Show progress."""
+        if not sys.stderr.isatty():
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=self._label, total=total, delay=1, leave=False, unit_scale=True)
+        self._bar.update(done - self._bar.n)
+
+
+def _load(models: Models) -> None:
+    models.refresh()
+    try:
+        _ = models.live
+    except ModelNotReady:
+        raise ModelNotReady("there is no usable model; run `jobrec train` first") from None
+
+
+def _configure_logging(settings: Settings) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=settings.log_level.upper(), format="%(levelname)s %(message)s"
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is no date as in RFC 3339") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _id(text: str, argument: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"{argument} is {text[:40]!r}, expected a non-negative integer", argument)
+    return int(text)
+
+
+def _ids(file: TextIO) -> Iterator[int]:
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            raise InputError(f"{file.name}, line {number} is blank", "--users")
+        yield _id(line.strip(), f"{file.name}, line {number}")
+
+
+def _batches(ids: Iterator[int]) -> Iterator[list[int]]:
+    while batch := list(islice(ids, MAX_BATCH)):
+        yield batch
+
+
+def _record(answer: RecommendationList) -> dict[str, Any]:
+    return {
+        "user_id": answer.user_id,
+        "model": answer.model.version,
+        "items": [
+            {
+                "rank": item.rank,
+                "job_id": item.job_id,
+                "score": item.score,
+                "source": item.source,
+            }
+            for item in answer.items
+        ],
+        "shortfall": answer.shortfall,
+    }
+
+
+def _title(title: str | None, employer: str | None) -> str:
+    return " · ".join(text for text in (title, employer) if text)
+
+
+if __name__ == "__main__":
+    main()

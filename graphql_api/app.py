@@ -1,0 +1,173 @@
+"""The web application: `/graphql`, GraphiQL's files and the life of what serves them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from cross_web import HTTPException
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+from threadpoolctl import threadpool_limits
+
+from application.training import Retraining
+from graphql_api import graphiql
+from graphql_api.container import Container
+from graphql_api.runtime import Runtime, TrainingLauncher
+from graphql_api.schema import Context, Services, create_schema
+from graphql_api.settings import Settings
+
+MAX_BODY_BYTES = 1 << 20
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Wire everything and return the application; it starts its work when the server does."""
+    # BLAS threads of many requests fight for the same processors: measured 10 times slower
+    threadpool_limits(1, "blas")
+    container = Container(settings=settings)
+    models, catalog, runs = container.models(), container.catalog(), container.runs()
+    runtime = Runtime([models.refresh, catalog.refresh, runs.reap])
+    services = Services(
+        runtime=runtime,
+        recommending=container.recommending(),
+        models=models,
+        catalog=catalog,
+        snapshots=container.snapshots(),
+        runs=runs,
+        retraining=Retraining(runs, TrainingLauncher(settings.environment(secrets=False))),
+        clock=container.clock(),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        runtime.start()
+        yield
+        runtime.stop()
+
+    token = settings.admin_token
+    endpoint = _Endpoint(services, None if token is None else token.get_secret_value())
+    return Starlette(
+        routes=[
+            Route("/", graphiql.page),
+            Route("/graphql", endpoint),
+            WebSocketRoute("/graphql", endpoint),
+            graphiql.assets(),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def from_environment() -> Starlette:
+    """Return the application by the settings of the environment, as server workers need it."""
+    settings = Settings()  # type: ignore[call-arg] # pydantic fills it from the environment
+    configure_logging(settings)
+    return create_app(settings)
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send what is worth telling to the standard error stream."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+class _Endpoint(GraphQL[Context, None]):
+    """`/graphql`: pages for browsers, JSON for everybody else, a code on every error."""
+
+    def __init__(self, services: Services, admin_token: str | None) -> None:
+        super().__init__(
+            create_schema(),
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
+        )
+        self._services = services
+        self._admin_token = admin_token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        request = Request(scope, _limited(receive))
+        try:
+            response = await self.run(request)
+        except HTTPException as error:
+            response = _refusal(error.status_code, error.reason)
+        except _BodyTooLarge:
+            response = _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
+        await response(scope, receive, send)
+
+    async def get_context(
+        self,
+        request: Request | WebSocket,
+        response: Response | WebSocket,  # noqa: ARG002 - the library's signature
+    ) -> Context:
+        """Tell who calls; a token is compared in constant time and kept nowhere."""
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        is_admin = (
+            self._admin_token is not None
+            and scheme.lower() == "bearer"
+            and secrets.compare_digest(given.strip().encode(), self._admin_token.encode())
+        )
+        return Context(self._services, "admin" if is_admin else "anonymous", is_admin)
+
+    async def render_graphql_ide(self, request: Request) -> Response:
+        """Return GraphiQL from our own files."""
+        return await graphiql.page(request)
+
+    def decode_json(self, data: str | bytes) -> object:
+        """Read JSON; a request is an object."""
+        try:
+            decoded = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise HTTPException(400, f"the body is not JSON: {error}") from error
+        if not isinstance(decoded, dict):
+            raise HTTPException(400, "the request is not a JSON object")
+        return decoded
+
+    def encode_json(self, data: object) -> str:
+        """Write JSON, as text: web socket messages must not be binary."""
+        return orjson.dumps(data).decode()
+
+
+class _BodyTooLarge(Exception):
+    """The request's body exceeds the limit."""
+
+
+def _limited(receive: Receive) -> Receive:
+    """Count a body while it comes, so that a large one is not even held."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MAX_BODY_BYTES:
+            raise _BodyTooLarge
+        return message
+
+    return counted
+
+
+def _refusal(status: int, reason: str) -> Response:
+    codes = {405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+    error: dict[str, Any] = {
+        "message": reason,
+        "extensions": {"code": codes.get(status, "BAD_REQUEST")},
+    }
+    headers = {"Allow": "GET, POST"} if status == 405 else None
+    return Response(
+        orjson.dumps({"errors": [error]}), status, headers, media_type="application/json"
+    )

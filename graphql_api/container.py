@@ -1,0 +1,103 @@
+"""Composition root: which adapter stands behind which port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from dependency_injector import containers, providers
+
+from adapters.factors import FactorRecommender
+from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
+from adapters.runs import SqliteTrainingRuns
+from adapters.snapshots import DirectorySnapshotStore
+from application.recommending import Models, Recommending
+from application.training import LearningPolicy, Training
+from domain.ports import ActivityLog, SnapshotStore, Trainer, TrainingRuns
+from domain.ranking import RankingPolicy
+from domain.scoring import ScoringPolicy
+from graphql_api.settings import Settings
+
+if TYPE_CHECKING:
+    # Serving does without the libraries that only training needs
+    from adapters.als import AlsTrainer
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _als_trainer(settings: Settings) -> AlsTrainer:
+    from adapters.als import AlsParameters, AlsTrainer
+
+    return AlsTrainer(
+        AlsParameters(
+            factors=settings.factors,
+            regularization=settings.regularization,
+            alpha=settings.alpha,
+            iterations=settings.iterations,
+            threads=settings.threads,
+        )
+    )
+
+
+def _libraries() -> Mapping[str, str]:
+    return {name: version(name) for name in ("jobrec", "implicit", "numpy", "scipy")}
+
+
+class Container(containers.DeclarativeContainer):
+    """The object graph; `settings` is the one thing to hand in."""
+
+    settings: providers.Provider[Settings] = providers.Dependency(instance_of=Settings)
+    clock = providers.Object(_now)
+
+    tolerance: providers.Provider[Tolerance] = providers.Factory(
+        Tolerance,
+        strict=settings.provided.strict,
+        max_rejected=settings.provided.max_rejected,
+    )
+    activity_log: providers.Provider[ActivityLog] = providers.ThreadSafeSingleton(
+        JsonlActivityLog, settings.provided.data, tolerance
+    )
+    catalog: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
+        JsonlCatalog, settings.provided.data, tolerance
+    )
+    snapshots: providers.Provider[SnapshotStore] = providers.ThreadSafeSingleton(
+        DirectorySnapshotStore, settings.provided.state.joinpath.call("models")
+    )
+    runs: providers.Provider[TrainingRuns] = providers.ThreadSafeSingleton(
+        SqliteTrainingRuns, settings.provided.state, clock
+    )
+    trainer: providers.Provider[Trainer] = providers.ThreadSafeSingleton(_als_trainer, settings)
+
+    scoring: providers.Provider[ScoringPolicy] = providers.Factory(
+        ScoringPolicy.funnel, apply_weight=settings.provided.apply_weight
+    )
+    ranking: providers.Provider[RankingPolicy] = providers.Factory(
+        RankingPolicy, unlisted=settings.provided.unlisted
+    )
+    learning: providers.Provider[LearningPolicy] = providers.Factory(
+        LearningPolicy,
+        seed=settings.provided.seed,
+        keep_models=settings.provided.keep_models,
+    )
+
+    models: providers.Provider[Models] = providers.ThreadSafeSingleton(
+        Models, snapshots, providers.Object(FactorRecommender.from_arrays)
+    )
+    recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
+        Recommending, models, catalog, ranking, clock
+    )
+    training: providers.Provider[Training] = providers.ThreadSafeSingleton(
+        Training,
+        runs=runs,
+        log=activity_log,
+        trainer=trainer,
+        scoring=scoring,
+        snapshots=snapshots,
+        learning=learning,
+        clock=clock,
+        libraries=providers.Callable(_libraries),
+    )

@@ -1,0 +1,374 @@
+"""The schema: what can be asked, and who answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.extensions import ParserCache, ValidationCache
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext, Info
+
+from application.recommending import MAX_BATCH, MAX_FIRST, Models, Recommending
+from application.training import Retraining
+from domain.errors import InputError, ModelNotReady, RunMissing
+from domain.model import ActivityKind
+from domain.model import JobFilter as DomainFilter
+from domain.ports import Begun, Busy, Catalog, Clock, KeyReused, SnapshotStore, TrainingRuns
+from domain.runs import Manifest
+from graphql_api.runtime import Runtime
+from graphql_api.types import (
+    IdempotencyKeyReused,
+    Job,
+    JobConnection,
+    JobFilter,
+    Jobs,
+    Model,
+    RecommendationList,
+    RetrainAccepted,
+    RetrainInput,
+    RetrainResult,
+    SimilarJobList,
+    TrainingInProgress,
+    TrainingRun,
+    decode_cursor,
+    parse_id,
+)
+
+_log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+"""How often a subscription looks for changes of a run."""
+
+MAX_ERRORS = 5
+"""An answer carries the first errors only: more would help nobody but those who flood logs."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the resolvers call, resolved once."""
+
+    runtime: Runtime
+    recommending: Recommending
+    models: Models
+    catalog: Catalog
+    snapshots: SnapshotStore
+    runs: TrainingRuns
+    retraining: Retraining
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a resolver knows of its request."""
+
+    services: Services
+    caller: str
+    is_admin: bool
+
+
+First = Annotated[int, strawberry.argument(description=f"How many at most, 1 to {MAX_FIRST}.")]
+Where = Annotated[JobFilter | None, strawberry.argument(description="What the jobs must satisfy.")]
+Exclude = Annotated[
+    list[ActivityKind],
+    strawberry.argument(description="Leave out jobs with which the person did any of these."),
+]
+
+
+@strawberry.type(description="What anybody may ask.")
+class Query:
+    @strawberry.field(
+        description="Best jobs for one person, best first. Somebody the model does not know gets "
+        "popular jobs, marked as such."
+    )
+    async def recommendations(
+        self,
+        info: Info[Context, None],
+        user_id: Annotated[strawberry.ID, strawberry.argument(description="The person's id.")],
+        first: First = 10,
+        where: Where = None,
+        exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
+    ) -> RecommendationList | None:
+        lists = await info.context.services.runtime.run(
+            _recommend, info.context.services, [user_id], first, where, exclude, "userId"
+        )
+        return lists[0]
+
+    @strawberry.field(
+        description="One list per requested id, in the same order, duplicates and unknown people "
+        "included."
+    )
+    async def batch_recommendations(
+        self,
+        info: Info[Context, None],
+        user_ids: Annotated[
+            list[strawberry.ID],
+            strawberry.argument(description=f"The people's ids, at most {MAX_BATCH:,}."),
+        ],
+        first: First = 10,
+        where: Where = None,
+        exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
+    ) -> list[RecommendationList] | None:
+        return await info.context.services.runtime.run(
+            _recommend, info.context.services, user_ids, first, where, exclude, "userIds"
+        )
+
+    @strawberry.field(
+        description="Jobs that the same people are drawn to. Never the job itself. Null where the "
+        "job is unknown."
+    )
+    async def similar_jobs(
+        self,
+        info: Info[Context, None],
+        job_id: Annotated[strawberry.ID, strawberry.argument(description="The job's id.")],
+        first: First = 10,
+        where: Where = None,
+    ) -> SimilarJobList | None:
+        services = info.context.services
+
+        def find() -> SimilarJobList | None:
+            answer = services.recommending.similar(parse_id(job_id, "jobId"), first, _filter(where))
+            if answer is None:
+                return None
+            ids = [answer.job_id, *(item.job_id for item in answer.items)]
+            return SimilarJobList.from_domain(answer, _jobs(services, ids))
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(description="A job of the catalogue, null where there is none of that id.")
+    async def job(
+        self,
+        info: Info[Context, None],
+        id: Annotated[strawberry.ID, strawberry.argument(description="The job's id.")],  # noqa: A002 - the schema's word
+    ) -> Job | None:
+        services = info.context.services
+
+        def find() -> Job | None:
+            job_id = parse_id(id, "id")
+            job = services.catalog.jobs([job_id]).get(job_id)
+            return None if job is None else Job.from_domain(job, services.clock())
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(
+        description="The catalogue, newest first; `ids` narrows it to those that exist."
+    )
+    async def jobs(
+        self,
+        info: Info[Context, None],
+        ids: Annotated[
+            list[strawberry.ID] | None,
+            strawberry.argument(description=f"Only these jobs, at most {MAX_BATCH:,}."),
+        ] = None,
+        where: Where = None,
+        first: First = 20,
+        after: Annotated[
+            str | None, strawberry.argument(description="Go on behind this cursor.")
+        ] = None,
+    ) -> JobConnection | None:
+        services = info.context.services
+
+        def find() -> JobConnection:
+            if not 1 <= first <= MAX_FIRST:
+                raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
+            if ids is not None and len(ids) > MAX_BATCH:
+                raise InputError(f"ids holds {len(ids):,} ids, at most {MAX_BATCH:,}", "ids")
+            page = services.catalog.page(
+                _filter(where) or DomainFilter(),
+                None if ids is None else [parse_id(id_, "ids") for id_ in ids],
+                None if after is None else decode_cursor(after),
+                first,
+            )
+            return JobConnection.from_domain(page, services.clock(), is_continued=after is not None)
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(description="The model that answers now.")
+    async def model(self, info: Info[Context, None]) -> Model | None:
+        return Model.from_domain(info.context.services.models.live.manifest)
+
+    @strawberry.field(description="A training run, null where there is none of that id.")
+    async def training_run(
+        self,
+        info: Info[Context, None],
+        id: Annotated[strawberry.ID, strawberry.argument(description="The run's id.")],  # noqa: A002 - the schema's word
+    ) -> TrainingRun | None:
+        services = info.context.services
+
+        def find() -> TrainingRun | None:
+            try:
+                run = services.runs.get(str(id))
+            except RunMissing:
+                return None
+            return TrainingRun.from_domain(run, _manifests(services))
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(description="The newest training runs, newest first.")
+    async def training_runs(
+        self, info: Info[Context, None], first: First = 20
+    ) -> list[TrainingRun] | None:
+        services = info.context.services
+
+        def find() -> list[TrainingRun]:
+            if not 1 <= first <= MAX_FIRST:
+                raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
+            manifests = _manifests(services)
+            return [TrainingRun.from_domain(run, manifests) for run in services.runs.recent(first)]
+
+        return await services.runtime.run(find)
+
+
+@strawberry.type(description="What admins may do.")
+class Mutation:
+    @strawberry.mutation(
+        description="Learn a new model beside serving, and go live with it. Answers at once; "
+        "follow the run with `trainingRun`."
+    )
+    async def retrain(
+        self,
+        info: Info[Context, None],
+        input: Annotated[  # noqa: A002 - the schema's word
+            RetrainInput, strawberry.argument(description="What to learn from.")
+        ],
+    ) -> RetrainResult | None:
+        if not info.context.is_admin:
+            raise GraphQLError(
+                "retrain is for admins: send the header `Authorization: Bearer <admin token>`",
+                extensions={"code": "FORBIDDEN"},
+            )
+        services = info.context.services
+
+        def begin() -> RetrainAccepted | TrainingInProgress | IdempotencyKeyReused:
+            answer = services.retraining.request(
+                input.to_domain(), info.context.caller, input.idempotency_key
+            )
+            if isinstance(answer, KeyReused):
+                return IdempotencyKeyReused(
+                    message=f"run {answer.run.id} used this key with another input"
+                )
+            run = TrainingRun.from_domain(answer.run, _manifests(services))
+            if isinstance(answer, Busy):
+                return TrainingInProgress(run=run)
+            return RetrainAccepted(run=run, replayed=not isinstance(answer, Begun))
+
+        return await services.runtime.run(begin)
+
+
+@strawberry.type(description="What can be followed.")
+class Subscription:
+    @strawberry.subscription(
+        description="A training run: its state now, then every change, until it has ended. "
+        "Whoever comes late or comes back sees the same."
+    )
+    async def training_run(
+        self,
+        info: Info[Context, None],
+        id: Annotated[strawberry.ID, strawberry.argument(description="The run's id.")],  # noqa: A002 - the schema's word
+    ) -> AsyncGenerator[TrainingRun, None]:
+        services = info.context.services
+        run_id = str(id)
+        try:
+            changes = [await services.runtime.run(services.runs.get, run_id)]
+        except RunMissing as error:
+            raise InputError(str(error), "id") from error
+        while True:
+            for run in changes:
+                yield TrainingRun.from_domain(
+                    run, _manifests(services) if run.model_version else {}
+                )
+                if run.status.is_final:
+                    return
+                revision = run.revision
+            await asyncio.sleep(POLL_SECONDS)
+            changes = await services.runtime.run(services.runs.changes, run_id, revision)
+
+
+def _recommend(
+    services: Services,
+    user_ids: list[strawberry.ID],
+    first: int,
+    where: JobFilter | None,
+    exclude: list[ActivityKind],
+    argument: str,
+) -> list[RecommendationList]:
+    if len(user_ids) > MAX_BATCH:
+        raise InputError(f"{argument} holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", argument)
+    lists = services.recommending.for_users(
+        [parse_id(user_id, argument) for user_id in user_ids], first, _filter(where), exclude
+    )
+    wanted = {item.job_id for list_ in lists for item in list_.items}
+    jobs = _jobs(services, list(wanted))
+    return [RecommendationList.from_domain(list_, jobs) for list_ in lists]
+
+
+def _filter(where: JobFilter | None) -> DomainFilter | None:
+    return None if where is None else where.to_domain()
+
+
+def _jobs(services: Services, ids: list[int]) -> Jobs:
+    return Jobs(services.catalog.jobs(ids), services.clock())
+
+
+def _manifests(services: Services) -> Mapping[str, Manifest]:
+    return {manifest.version: manifest for manifest in services.snapshots.manifests()}
+
+
+class Schema(strawberry.Schema):
+    """Gives every error a code, and keeps what nobody foresaw out of the answer."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Rewrite an operation's errors where they are; a caller's mistake is not logged."""
+        is_parsed = execution_context is None or execution_context.graphql_document is not None
+        errors[:] = [_coded(error, is_parsed=is_parsed) for error in errors[:MAX_ERRORS]]
+
+
+def create_schema() -> Schema:
+    """Return the schema, with caches that are shared by all requests."""
+    return Schema(
+        query=Query,
+        mutation=Mutation,
+        subscription=Subscription,
+        config=StrawberryConfig(auto_camel_case=True),
+        extensions=[lambda: ParserCache(maxsize=256), lambda: ValidationCache(maxsize=256)],
+    )
+
+
+def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
+    original = error.original_error
+    if error.extensions and "code" in error.extensions:
+        return error
+    if isinstance(original, GraphQLError) and original.extensions:
+        return _with(error, dict(original.extensions))
+    if isinstance(original, InputError):
+        extensions = {"code": "BAD_USER_INPUT"}
+        if original.argument is not None:
+            extensions["argument"] = original.argument
+        return _with(error, extensions)
+    if isinstance(original, ModelNotReady):
+        return _with(error, {"code": "MODEL_NOT_READY", "retryAfter": original.retry_after})
+    if original is None or isinstance(original, GraphQLError):
+        # The caller's document or variables
+        code = "GRAPHQL_VALIDATION_FAILED" if is_parsed else "GRAPHQL_PARSE_FAILED"
+        return _with(error, {"code": code})
+    correlation_id = secrets.token_hex(8)
+    _log.error("unexpected error %s: %s", correlation_id, original, exc_info=original)
+    masked = GraphQLError(
+        f"something went wrong here; the log has it under {correlation_id}",
+        nodes=error.nodes,
+        path=error.path,
+    )
+    return _with(masked, {"code": "INTERNAL_SERVER_ERROR", "correlationId": correlation_id})
+
+
+def _with(error: GraphQLError, extensions: dict[str, Any]) -> GraphQLError:
+    error.extensions = extensions
+    return error

@@ -1,0 +1,62 @@
+"""Settings, read from options of the command line and from `JOBREC_...` variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from domain.ranking import Unlisted
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseSettings):
+    """Everything that an owner may set; the variable of `port` is `JOBREC_PORT`.
+
+    Bounds of what belongs to a policy are checked by the policy itself.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="JOBREC_", frozen=True, extra="forbid")
+
+    data: Path = Field(Path("dataset"), description="folder of the dataset")
+    state: Path = Field(Path(".jobrec"), description="folder of models and run records")
+    strict: bool = Field(default=False, description="stop at the first bad line")
+    max_rejected: Share = Field(0.01, description="stop where more than this share is bad")
+
+    factors: int = Field(64, description="ALS: length of the vectors")
+    regularization: float = Field(0.05, description="ALS: weight of the vectors' length")
+    alpha: float = Field(2.0, description="ALS: confidence = alpha x score")
+    iterations: int = Field(15, description="ALS: passes over users and jobs")
+    threads: int = Field(0, description="training threads; 0 takes all available processors")
+    seed: int = Field(42, description="of everything random in training")
+    apply_weight: float = Field(4.0, description="scoring: what an application adds")
+    keep_models: int = Field(5, description="stored models kept beside the live one")
+
+    unlisted: Unlisted = Field(
+        Unlisted.SERVE, description="jobs absent from the catalogue: serve or hide"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="serving processes")
+    admin_token: SecretStr | None = Field(None, description="token that may retrain")
+    log_level: Annotated[str, NoDecode] = Field("info", description="debug, info, warning, error")
+
+    def environment(self, *, secrets: bool) -> dict[str, str]:
+        """Return the variables that give another process these settings.
+
+        Args:
+            secrets: whether the admin token goes along.
+        """
+        variables: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value: Any = getattr(self, name)
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value() if secrets else None
+            elif isinstance(value, Path):
+                value = value.absolute()
+            if value is not None:
+                variables[f"JOBREC_{name.upper()}"] = str(value)
+        return variables

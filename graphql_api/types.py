@@ -1,0 +1,377 @@
+"""GraphQL types: the domain's values as front ends see them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+
+from application.recommending import RecommendationList as ListOfRecommendations
+from application.recommending import SimilarJobList as ListOfSimilarJobs
+from domain import model, runs
+from domain.errors import InputError
+from domain.model import MAX_ID, ActivityKind, RecommendationSource, ShortfallReason
+from domain.ports import JobCursor, JobPage
+from domain.runs import RunStatus, TrainingPhase
+
+strawberry.enum(
+    ActivityKind,
+    description="What a person did with a job: saw it, went on to the employer's page, applied.",
+)
+strawberry.enum(
+    RecommendationSource,
+    description="Why a job stands in a list: PERSONALISED by the person's own activities, "
+    "FOLD_IN from activities after training, SIMILAR to a job, POPULAR with everybody.",
+)
+strawberry.enum(
+    ShortfallReason,
+    description="Why a list is shorter than asked for: the CATALOGUE holds no more open jobs, "
+    "the FILTER admits no more, or the person has done with all others (EXCLUDED).",
+)
+strawberry.enum(
+    RunStatus,
+    name="TrainingRunStatus",
+    description="Where a training run stands; SUCCEEDED, FAILED and CANCELLED are final.",
+)
+strawberry.enum(
+    TrainingPhase, description="What a training run is doing, in the order of doing it."
+)
+
+
+def parse_id(value: strawberry.ID, argument: str) -> int:
+    """Return a dataset's id.
+
+    Raises:
+        InputError: it is no integer from 0 to 2^63 - 1.
+    """
+    digits = str(value)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19 and int(digits) <= MAX_ID):
+        raise InputError(
+            f"{argument} is {digits[:40]!r}, expected an integer from 0 to {MAX_ID}", argument
+        )
+    return int(digits)
+
+
+def _id(value: int) -> strawberry.ID:
+    return strawberry.ID(str(value))
+
+
+@strawberry.input(description="What jobs must satisfy. A field left out asks for nothing.")
+class JobFilter:
+    employer: str | None = strawberry.field(
+        default=None, description="The employer's whole name, whatever its case."
+    )
+    location: str | None = strawberry.field(
+        default=None, description="The whole location, whatever its case."
+    )
+    title: str | None = strawberry.field(
+        default=None, description="Words that the title must all contain, in any order."
+    )
+    posted_after: datetime | None = strawberry.field(
+        default=None, description="Posted at or after this time."
+    )
+    closing_before: datetime | None = strawberry.field(
+        default=None, description="Closing before this time."
+    )
+
+    def to_domain(self) -> model.JobFilter:
+        """Return the domain's filter."""
+        return model.JobFilter(
+            employer=self.employer,
+            location=self.location,
+            title=self.title,
+            posted_after=self.posted_after,
+            closing_before=self.closing_before,
+        )
+
+
+@strawberry.type(
+    description="A job advert. Of a job that the catalogue lacks only the id is known."
+)
+class Job:
+    id: strawberry.ID = strawberry.field(description="The dataset's id, a 64-bit integer.")
+    title: str | None = strawberry.field(description="The advert's title.")
+    employer: str | None = strawberry.field(description="Who offers the job.")
+    location: str | None = strawberry.field(description="Where the job is.")
+    description: str | None = strawberry.field(description="The advert's text.")
+    posted_at: datetime | None = strawberry.field(description="When the advert went up.")
+    closes_at: datetime | None = strawberry.field(description="When applications close.")
+    is_open: bool = strawberry.field(description="Whether people can apply now.")
+
+    @classmethod
+    def from_domain(cls, job: model.Job, at: datetime) -> Job:
+        """Return the job as it stands at a time."""
+        return cls(
+            id=_id(job.id),
+            title=job.title,
+            employer=job.employer,
+            location=job.location,
+            description=job.description,
+            posted_at=job.posted_at,
+            closes_at=job.closes_at,
+            is_open=job.is_open(at),
+        )
+
+
+class Jobs:
+    """The jobs of one answer, fetched at once, as they stand at its time."""
+
+    def __init__(self, known: Mapping[int, model.Job], at: datetime) -> None:
+        self._known = known
+        self._at = at
+
+    def __getitem__(self, job_id: int) -> Job:
+        job = self._known.get(job_id)
+        return Job.from_domain(model.Job(job_id) if job is None else job, self._at)
+
+
+@strawberry.type(description="A measured property of a model.")
+class Metric:
+    name: str = strawberry.field(description="What was measured, for example `recall@10`.")
+    value: float = strawberry.field(description="The figure.")
+
+
+@strawberry.type(
+    description="A trained, promoted snapshot. Each training run makes a new version, "
+    "also from unchanged data."
+)
+class Model:
+    version: strawberry.ID = strawberry.field(description="Sorts by the time of the training.")
+    trained_at: datetime = strawberry.field(description="When the training ended.")
+    users: int = strawberry.field(description="People it knows.")
+    jobs: int = strawberry.field(description="Jobs it knows.")
+    activities: int = strawberry.field(description="Activities it learned from.")
+    metrics: list[Metric] = strawberry.field(description="What was measured before it went live.")
+
+    @classmethod
+    def from_domain(cls, manifest: runs.Manifest) -> Model:
+        """Return a model by its record."""
+        return cls(
+            version=strawberry.ID(manifest.version),
+            trained_at=manifest.trained_at,
+            users=manifest.users,
+            jobs=manifest.jobs,
+            activities=manifest.activities,
+            metrics=[Metric(name=name, value=value) for name, value in manifest.metrics.items()],
+        )
+
+
+@strawberry.type(description="A job recommended to somebody.")
+class Recommendation:
+    rank: int = strawberry.field(description="1 for the best.")
+    score: float = strawberry.field(
+        description="What the rank follows from. No probability; comparable only within one "
+        "list and one source, not across people or model versions. Of POPULAR jobs it is "
+        "their share of all interest."
+    )
+    source: RecommendationSource = strawberry.field(description="Why the job stands here.")
+    job: Job = strawberry.field(description="The job.")
+
+
+@strawberry.type(description="Jobs for one person, best first.")
+class RecommendationList:
+    user_id: strawberry.ID | None = strawberry.field(
+        description="For whom; null for a visitor without an account."
+    )
+    model: Model = strawberry.field(description="The model that the whole list comes from.")
+    items: list[Recommendation] = strawberry.field(description="At most `first` jobs.")
+    shortfall: ShortfallReason | None = strawberry.field(
+        description="Why there are fewer than `first` jobs; null where there are not."
+    )
+
+    @classmethod
+    def from_domain(cls, answer: ListOfRecommendations, jobs: Jobs) -> RecommendationList:
+        """Return one person's list."""
+        return cls(
+            user_id=_id(answer.user_id),
+            model=Model.from_domain(answer.model),
+            items=[
+                Recommendation(
+                    rank=item.rank, score=item.score, source=item.source, job=jobs[item.job_id]
+                )
+                for item in answer.items
+            ],
+            shortfall=answer.shortfall,
+        )
+
+
+@strawberry.type(description="A job that resembles another.")
+class SimilarJob:
+    rank: int = strawberry.field(description="1 for the most similar.")
+    score: float = strawberry.field(description="Cosine of the two jobs' factors, -1 to 1.")
+    job: Job = strawberry.field(description="The job.")
+
+
+@strawberry.type(description="Jobs that the same people are drawn to, best first.")
+class SimilarJobList:
+    job: Job = strawberry.field(description="The job that the others resemble.")
+    model: Model = strawberry.field(description="The model that the whole list comes from.")
+    items: list[SimilarJob] = strawberry.field(description="At most `first` jobs.")
+
+    @classmethod
+    def from_domain(cls, answer: ListOfSimilarJobs, jobs: Jobs) -> SimilarJobList:
+        """Return the jobs that resemble one."""
+        return cls(
+            job=jobs[answer.job_id],
+            model=Model.from_domain(answer.model),
+            items=[
+                SimilarJob(rank=item.rank, score=item.score, job=jobs[item.job_id])
+                for item in answer.items
+            ],
+        )
+
+
+@strawberry.type(description="Where a page of the catalogue begins and ends.")
+class PageInfo:
+    has_next_page: bool = strawberry.field(description="Whether more jobs follow.")
+    has_previous_page: bool = strawberry.field(description="Whether the page follows a cursor.")
+    start_cursor: str | None = strawberry.field(description="The first edge's cursor.")
+    end_cursor: str | None = strawberry.field(description="Hand this to `after` for more.")
+
+
+@strawberry.type(description="A job and its place in the catalogue.")
+class JobEdge:
+    cursor: str = strawberry.field(description="The job's place; stays valid when jobs go.")
+    node: Job = strawberry.field(description="The job.")
+
+
+@strawberry.type(description="A page of the catalogue, newest job first.")
+class JobConnection:
+    edges: list[JobEdge] = strawberry.field(description="The page's jobs.")
+    page_info: PageInfo = strawberry.field(description="How to go on.")
+
+    @classmethod
+    def from_domain(cls, page: JobPage, at: datetime, *, is_continued: bool) -> JobConnection:
+        """Return a page."""
+        edges = [
+            JobEdge(cursor=encode_cursor(JobCursor.of(job)), node=Job.from_domain(job, at))
+            for job in page.jobs
+        ]
+        return cls(
+            edges=edges,
+            page_info=PageInfo(
+                has_next_page=page.has_next,
+                has_previous_page=is_continued,
+                start_cursor=edges[0].cursor if edges else None,
+                end_cursor=edges[-1].cursor if edges else None,
+            ),
+        )
+
+
+def encode_cursor(cursor: JobCursor) -> str:
+    """Return a place in the catalogue as an opaque string."""
+    return base64.urlsafe_b64encode(f"{cursor.posted_at!r} {cursor.job_id}".encode()).decode()
+
+
+def decode_cursor(text: str) -> JobCursor:
+    """Return the place that `encode_cursor` wrote.
+
+    Raises:
+        InputError: it did not write that.
+    """
+    try:
+        posted_at, job_id = base64.urlsafe_b64decode(text).decode().split(" ")
+        return JobCursor(float(posted_at), int(job_id))
+    except (binascii.Error, ValueError) as error:
+        raise InputError(
+            f"after is {text[:60]!r}, which is no cursor of this list", "after"
+        ) from error
+
+
+@strawberry.type(description="One training, from the request to its outcome.")
+class TrainingRun:
+    id: strawberry.ID = strawberry.field(description="Sorts by the time of the request.")
+    status: RunStatus = strawberry.field(description="Where the run stands.")
+    phase: TrainingPhase = strawberry.field(description="What the run is doing.")
+    step: int = strawberry.field(
+        description="Steps done in this phase: per mille read, or iterations fitted."
+    )
+    total_steps: int = strawberry.field(description="Steps in this phase; 0 before it is known.")
+    requested_at: datetime = strawberry.field(description="When it was asked for.")
+    started_at: datetime | None = strawberry.field(description="When work began.")
+    finished_at: datetime | None = strawberry.field(description="When it ended.")
+    note: str | None = strawberry.field(description="The requester's remark.")
+    model: Model | None = strawberry.field(
+        description="The model that it left behind; null before, and after that model was removed."
+    )
+    promoted: bool | None = strawberry.field(
+        description="Whether that model went live; null until this is decided."
+    )
+    refusals: list[str] = strawberry.field(description="Why that model did not go live.")
+    failure: str | None = strawberry.field(description="What went wrong.")
+
+    @classmethod
+    def from_domain(
+        cls, run: runs.TrainingRun, manifests: Mapping[str, runs.Manifest]
+    ) -> TrainingRun:
+        """Return a run; its model is looked up among the stored ones."""
+        manifest = manifests.get(run.model_version or "")
+        return cls(
+            id=strawberry.ID(run.id),
+            status=run.status,
+            phase=run.phase,
+            step=run.step,
+            total_steps=run.total_steps,
+            requested_at=run.requested_at,
+            started_at=run.started_at,
+            finished_at=run.finished_at,
+            note=run.request.note,
+            model=None if manifest is None else Model.from_domain(manifest),
+            promoted=run.promoted,
+            refusals=list(run.refusals),
+            failure=run.failure,
+        )
+
+
+@strawberry.input(description="What to learn from, and how to treat the result.")
+class RetrainInput:
+    idempotency_key: str | None = strawberry.field(
+        default=None,
+        description="Asking again with the same key and input returns the same run.",
+    )
+    since: datetime | None = strawberry.field(
+        default=None, description="Learn only from activities at or after this time."
+    )
+    until: datetime | None = strawberry.field(
+        default=None, description="Learn only from activities before this time."
+    )
+    note: str | None = strawberry.field(
+        default=None, description="A remark for whoever reads the list of runs."
+    )
+    force: bool = strawberry.field(
+        default=False, description="Go live even where the promotion policy refuses."
+    )
+
+    def to_domain(self) -> runs.RunRequest:
+        """Return the domain's request."""
+        return runs.RunRequest(
+            window=model.TimeWindow(self.since, self.until), note=self.note, force=self.force
+        )
+
+
+@strawberry.type(description="The run was taken.")
+class RetrainAccepted:
+    run: TrainingRun = strawberry.field(description="The run.")
+    replayed: bool = strawberry.field(
+        description="Whether an earlier request under the same key began it."
+    )
+
+
+@strawberry.type(description="Another run is under way; nothing was begun.")
+class TrainingInProgress:
+    run: TrainingRun = strawberry.field(description="The run under way.")
+
+
+@strawberry.type(description="The key was used before, with another input; nothing was begun.")
+class IdempotencyKeyReused:
+    message: str = strawberry.field(description="Which run used it.")
+
+
+RetrainResult = Annotated[
+    RetrainAccepted | TrainingInProgress | IdempotencyKeyReused,
+    strawberry.union("RetrainResult", description="What became of a request to retrain."),
+]

@@ -1,0 +1,151 @@
+"""What tests share: the real service on a demo dataset."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from adapters.demo import write_demo
+
+TOKEN = "a token of the tests"  # noqa: S105 - not a secret
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running `jobrec serve`."""
+
+    url: str
+    admin_token: str
+    data: Path
+    state: Path
+    process: subprocess.Popen[str]
+    log: Path
+
+    def post(self, query: str, *, admin: bool = False, **variables: Any) -> dict[str, Any]:
+        """Send one operation and return the whole answer."""
+        headers = {"Authorization": f"Bearer {self.admin_token}"} if admin else {}
+        answer = httpx.post(
+            f"{self.url}/graphql",
+            json={"query": query, "variables": variables},
+            headers=headers,
+            timeout=30,
+        )
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def data_of(self, query: str, *, admin: bool = False, **variables: Any) -> dict[str, Any]:
+        """Send one operation that must succeed and return its data."""
+        answer = self.post(query, admin=admin, **variables)
+        assert "errors" not in answer, answer
+        data: dict[str, Any] = answer["data"]
+        return data
+
+
+Serve = Callable[..., Any]
+
+
+def jobrec(
+    *arguments: str | Path, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "graphql_api", *map(str, arguments)],
+        check=check,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=_environment(environment),
+    )
+
+
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("JOBREC_")}
+    return {**own, "PYTHONWARNINGS": "default", **extra}
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(
+    data: Path, state: Path, *options: str, token: str = TOKEN, **environment: str
+) -> Iterator[Service]:
+    """Run `jobrec serve` until the block ends; ready when entered."""
+    port = free_port()
+    log = state.parent / f"serve-{port}.log"
+    command = [sys.executable, "-m", "graphql_api", "serve", "--data", str(data)]
+    command += ["--state", str(state), "--port", str(port), *options]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_environment({"JOBREC_ADMIN_TOKEN": token, **environment}),
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_ready(url, process, log)
+        yield Service(url, token, data, state, process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[str], log: Path) -> None:
+    client = httpx.Client(transport=httpx.HTTPTransport(retries=0), timeout=5)
+    deadline = datetime.now(UTC) + timedelta(seconds=START_SECONDS)
+    with client:
+        while datetime.now(UTC) < deadline:
+            if process.poll() is not None:
+                pytest.fail(f"serve ended with {process.returncode}:\n{log.read_text()}")
+            try:
+                answer = client.post(f"{url}/graphql", json={"query": "{ model { version } }"})
+            except httpx.TransportError:
+                # Not listening yet: ask again, as a load balancer would
+                try:
+                    process.wait(0.1)
+                except subprocess.TimeoutExpired:
+                    continue
+            else:
+                if answer.status_code == 200 and answer.json()["data"]["model"]:
+                    return
+    pytest.fail(f"serve was not ready within {START_SECONDS} s:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a demo dataset of a twentieth of the reference size."""
+    folder = tmp_path_factory.mktemp("demo")
+    until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    write_demo(folder, scale=0.05, seed=7, until=until, applies=400)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def service(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Run the real service on the demo dataset."""
+    with serving(demo_data, tmp_path_factory.mktemp("state") / "state") as running:
+        yield running
