@@ -42,7 +42,7 @@ from domain.model import (
     TimeWindow,
     User,
 )
-from domain.ports import ActivityLog, Catalog, JobCursor, JobPage, OnProgress, nobody
+from domain.ports import ActivityLog, Catalog, Coverage, JobCursor, JobPage, OnProgress, nobody
 from domain.ranking import Standing
 
 _log = logging.getLogger(__name__)
@@ -91,6 +91,10 @@ class JsonlActivityLog(ActivityLog):
     def __init__(self, folder: Path, tolerance: Tolerance | None = None) -> None:
         self._folder = folder
         self._tolerance = tolerance or Tolerance()
+
+    def stamp(self) -> object:
+        """Return what changes whenever the file does."""
+        return _stamp(find_file(self._folder, "activities"))
 
     def tally(
         self, window: TimeWindow, on_progress: OnProgress
@@ -194,6 +198,10 @@ class _UserRow(msgspec.Struct, gc=False):
     degree_subject: str | None = None
     degree_subject_groups: _Texts = None
     degree_subject_categories: _Texts = None
+
+
+class _UserIdRow(msgspec.Struct, gc=False):
+    user_id: _Id | _Digits
 
 
 class _BadField(Exception):
@@ -301,6 +309,7 @@ _JOB = _Shape(
         "closes_at": _date,
     },
 )
+_USER_ID = _Shape(_UserIdRow, {"user_id": _id}, {})
 _USER = _Shape(
     _UserRow,
     {"user_id": _id},
@@ -594,6 +603,13 @@ class JsonlCatalog(Catalog):
                 self._users = self._read_users()
             by_id = self._users[1]
         return {id_: by_id[id_] for id_ in ids if id_ in by_id}
+
+    def coverage(self, user_ids: IdArray) -> Coverage:
+        """Tell which of the people are listed; see the port. Only ids are read."""
+        lines = _Lines(self._user_file(), _USER_ID, self._tolerance, nobody)
+        ids = [np.fromiter((int(row.user_id) for row in rows), np.int64) for rows in lines]
+        index = IdIndex(np.unique(np.concatenate([np.empty(0, dtype=np.int64), *ids])))
+        return Coverage(index.positions(user_ids) >= 0, len(index))
 
     def standing(self, job_ids: IdArray, at: datetime, where: JobFilter | None) -> Standing:
         """Tell which of the jobs are listed, open and matching; see the port."""

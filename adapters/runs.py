@@ -151,9 +151,10 @@ class SqliteTrainingRuns(TrainingRuns):
     def _lease(self, database: sqlite3.Connection) -> FileLease | TrainingRun:
         """Take the right to train, or return the run that holds it.
 
-        A process that has just recorded its run's end may hold the right a moment longer.
+        A process holds the right a moment longer than its run lasts, and longer still where its
+        run was cancelled while it was busy; it is waited for, but not for long.
         """
-        for _ in range(500):
+        for _ in range(100):
             lease = FileLease.take(self._lock_path)
             if lease is not None:
                 return lease
@@ -161,7 +162,10 @@ class SqliteTrainingRuns(TrainingRuns):
             if active:
                 return active[0]
             time.sleep(0.01)
-        raise TrainingError(f"{self._lock_path} is locked, but by no training run")
+        latest = _select(database, "1 ORDER BY sequence DESC LIMIT 1")
+        if not latest:
+            raise TrainingError(f"{self._lock_path} is locked, but by no training run")
+        return latest[0]
 
     def _fail_lost(self, database: sqlite3.Connection) -> list[TrainingRun]:
         """Fail all active runs; the caller holds the right to train, so nobody else does."""

@@ -16,6 +16,7 @@ from domain.model import (
     MAX_ID,
     ActivityKind,
     BoolArray,
+    IdArray,
     IndexArray,
     Interactions,
     JobFilter,
@@ -55,6 +56,17 @@ class Models:
         self._load = load
         self._live: LiveModel | None = None
         self._refused: str | None = None
+        self._trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the promoted model does not answer here, None where it does."""
+        return self._trouble
+
+    @property
+    def current(self) -> LiveModel | None:
+        """The model that is live now, None before the first."""
+        return self._live
 
     @property
     def live(self) -> LiveModel:
@@ -64,32 +76,54 @@ class Models:
             ModelNotReady: none has been promoted yet.
         """
         if self._live is None:
-            raise ModelNotReady(
-                "no model is live yet; it is being trained, or `retrain` was not run"
-            )
+            raise ModelNotReady("no model is live yet; the first is being trained")
         return self._live
 
     def refresh(self) -> bool:
         """Follow the promoted version; tell whether another model went live here.
 
-        A version that cannot be used is reported once, and the model before it stays.
+        A version that cannot be used is reported once. The model before it stays; a process that
+        has none takes the newest that can be used.
         """
-        version = self._snapshots.live()
-        if version is None or version == self._refused:
-            return False
-        if self._live is not None and self._live.manifest.version == version:
-            return False
+        version = None
         try:
-            self._live = self._open(version)
+            version = self._snapshots.live()
+            if version is None or version == self._refused:
+                return False
+            if self._live is not None and self._live.manifest.version == version:
+                return False
+            opened: LiveModel | None = self.open(version)
+            self._refused = self._trouble = None
         except SnapshotError as error:
-            self._refused = version
-            _log.error("the promoted model is not usable: %s", error)
+            opened = self._stand_in(version, error)
+        if opened is None:
             return False
-        self._refused = None
-        _log.info("model %s is live", version)
+        self._live = opened
+        _log.info("model %s is live", opened.manifest.version)
         return True
 
-    def _open(self, version: str) -> LiveModel:
+    def _stand_in(self, version: str | None, error: SnapshotError) -> LiveModel | None:
+        """Return the newest usable model where the promoted one is not, and none answers yet."""
+        trouble = f"the promoted model is not usable: {error}"
+        if trouble != self._trouble:
+            _log.error("%s", trouble)
+        self._refused, self._trouble = version, trouble
+        if self._live is not None:
+            return None
+        for manifest in self._snapshots.manifests():
+            if manifest.version != version:
+                try:
+                    return self.open(manifest.version)
+                except SnapshotError as other:
+                    _log.warning("model %s is not usable either: %s", manifest.version, other)
+        return None
+
+    def open(self, version: str) -> LiveModel:
+        """Return any stored model, ready to answer.
+
+        Raises:
+            SnapshotError: it is missing or not usable.
+        """
         snapshot = self._snapshots.open(version)
         interactions = Interactions.from_arrays(snapshot.arrays)
         popularity = interactions.popularity()
@@ -159,6 +193,7 @@ class Recommending:
         first: int,
         where: JobFilter | None = None,
         exclude: Sequence[ActivityKind] = (ActivityKind.APPLY,),
+        model: LiveModel | None = None,
     ) -> list[RecommendationList]:
         """Recommend jobs to people; one list for each id, in the same order.
 
@@ -169,6 +204,7 @@ class Recommending:
             first: length of the lists, 1 to MAX_FIRST.
             where: what the jobs must satisfy.
             exclude: jobs with which the person did any of these are left out.
+            model: answers; the live one unless given.
 
         Raises:
             InputError: an argument is out of bounds.
@@ -181,7 +217,7 @@ class Recommending:
             )
         for user_id in user_ids:
             _check_id(user_id, "userId")
-        model = self._models.live
+        model = model or self._models.live
         where = None if where == JobFilter() else where
         candidates = self._candidates(model, where)
         positions = model.interactions.users.positions(user_ids)
@@ -208,7 +244,11 @@ class Recommending:
         ]
 
     def similar(
-        self, job_id: int, first: int, where: JobFilter | None = None
+        self,
+        job_id: int,
+        first: int,
+        where: JobFilter | None = None,
+        model: LiveModel | None = None,
     ) -> SimilarJobList | None:
         """Return the jobs that the same people are drawn to; None where the job is unknown.
 
@@ -218,7 +258,7 @@ class Recommending:
         """
         _check_first(first)
         _check_id(job_id, "jobId")
-        model = self._models.live
+        model = model or self._models.live
         position = model.interactions.jobs.position(job_id)
         if position is None:
             return None
@@ -275,6 +315,44 @@ class Recommending:
             while len(self._remembered) > _REMEMBERED_FILTERS:
                 self._remembered.popitem(last=False)
         return candidates
+
+
+def top_lists(
+    interactions: Interactions,
+    recommender: Recommender | None,
+    user_ids: IdArray,
+    k: int,
+    exclude: Sequence[ActivityKind],
+) -> IdArray:
+    """Return the lists of many people as one array, for measuring and comparing.
+
+    Args:
+        recommender: learned from `interactions`; None lists what is popular.
+        user_ids: shape (people,); people whom the model does not know get popular jobs.
+        exclude: jobs with which the person did any of these are left out.
+
+    Returns:
+        shape (people, k), job ids, -1 where a list is short.
+    """
+    everything = np.ones(len(interactions.jobs), dtype=np.bool_)
+    popularity = interactions.popularity()
+    popular = best(np.arange(len(popularity)), popularity, len(popularity))
+    nothing = Ranked.nothing()
+    positions = interactions.users.positions(user_ids)
+    known = positions[positions >= 0]
+    excluded = [interactions.jobs_done(int(user), exclude) for user in known]
+    if recommender is None:
+        personal = [nothing] * len(known)
+    else:
+        personal = recommender.recommend(known, k, everything, excluded)
+    lists = np.full((len(user_ids), k), -1, dtype=np.int64)
+    rows = zip(np.flatnonzero(positions >= 0).tolist(), personal, excluded, strict=True)
+    of_known = {row: (ranked, hidden) for row, ranked, hidden in rows}
+    for row in range(len(user_ids)):
+        ranked, hidden = of_known.get(row, (nothing, nothing.jobs))
+        complete, _ = RankingPolicy().complete(ranked, popular, hidden, k)
+        lists[row, : len(complete)] = interactions.jobs.ids[complete.jobs]
+    return lists
 
 
 def _check_first(first: int) -> None:

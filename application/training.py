@@ -4,30 +4,50 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
-from domain.errors import InputError, JobrecError, TrainingCancelled
-from domain.model import ActivityKind, ActivityTally, Interactions, ReadReport
+import numpy as np
+
+from application.recommending import LiveModel, Models, top_lists
+from domain.errors import InputError, JobrecError, SnapshotError, TrainingCancelled
+from domain.evaluation import Evidence, PromotionPolicy, Targets, measure, split
+from domain.model import (
+    ActivityKind,
+    ActivityTally,
+    BoolArray,
+    CountArray,
+    IdArray,
+    Interactions,
+    ReadReport,
+)
 from domain.ports import (
     ActivityLog,
     Begun,
     Busy,
+    Catalog,
     Clock,
     KeyReused,
     Lease,
+    MakeTrainer,
     OnProgress,
+    Recommender,
     Replayed,
     SnapshotStore,
     Trainer,
     TrainingRuns,
+    nobody,
 )
 from domain.runs import Manifest, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from domain.scoring import ScoringPolicy
 
 MAX_NOTE = 500
 MAX_KEY = 200
+MEASURED_K = 10
+"""The length of the lists on which models are measured."""
+
 _SECONDS_BETWEEN_UPDATES = 0.2
 
 _log = logging.getLogger(__name__)
@@ -39,9 +59,10 @@ Launch = Callable[[TrainingRun, Lease], None]
 class Retraining:
     """What admins ask for: at most one run at a time, over all processes."""
 
-    def __init__(self, runs: TrainingRuns, launch: Launch) -> None:
+    def __init__(self, runs: TrainingRuns, launch: Launch, clock: Clock) -> None:
         self._runs = runs
         self._launch = launch
+        self._clock = clock
 
     def request(
         self, request: RunRequest, requested_by: str, idempotency_key: str | None = None
@@ -68,12 +89,30 @@ class Retraining:
                     answer.run.id,
                     status=RunStatus.FAILED,
                     phase=TrainingPhase.ENDED,
+                    finished_at=self._clock(),
                     failure=f"the training process could not be started: {error}",
                 )
                 raise
             finally:
                 answer.lease.close()
         return answer
+
+    def cancel(self, run_id: str) -> tuple[TrainingRun, bool]:
+        """Stop a run at its next step; return it, and whether this call ended it.
+
+        Raises:
+            RunMissing: there is none of that id.
+        """
+        try:
+            run = self._runs.update(
+                run_id,
+                status=RunStatus.CANCELLED,
+                phase=TrainingPhase.ENDED,
+                finished_at=self._clock(),
+            )
+        except TrainingCancelled:
+            return self._runs.get(run_id), False
+        return run, True
 
 
 @dataclass(frozen=True)
@@ -102,16 +141,24 @@ class Training:
         self,
         runs: TrainingRuns,
         log: ActivityLog,
+        catalog: Catalog,
         trainer: Trainer,
+        make_trainer: MakeTrainer,
         scoring: ScoringPolicy,
         snapshots: SnapshotStore,
+        models: Models,
+        promotion: PromotionPolicy,
         learning: LearningPolicy,
         clock: Clock,
-        libraries: dict[str, str],
+        libraries: Mapping[str, str],
     ) -> None:
         self._runs = runs
         self._log = log
+        self._catalog = catalog
         self._trainer = trainer
+        self._make_trainer = make_trainer
+        self._models = models
+        self._promotion = promotion
         self._scoring = scoring
         self._snapshots = snapshots
         self._learning = learning
@@ -149,6 +196,7 @@ class Training:
 
     def _carry_out(self, run: TrainingRun, on_progress: OnPhase) -> TrainingRun:
         progress = _Progress(self._runs, run.id, on_progress)
+        seed = self._learning.seed
         self._runs.update(
             run.id,
             status=RunStatus.RUNNING,
@@ -156,15 +204,16 @@ class Training:
             parameters={
                 "scoring": asdict(self._scoring),
                 "trainer": dict(self._trainer.parameters),
-                "seed": self._learning.seed,
+                "seed": seed,
             },
         )
         tally, read = self._log.tally(run.request.window, progress.of(TrainingPhase.READING))
         interactions = self._scoring.interactions(tally)
-        self._runs.update(run.id, data_report=data_report(tally, interactions, read))
-        fitting = progress.of(TrainingPhase.FITTING)
-        fitting(0, self._trainer.steps)
-        recommender = self._trainer.fit(interactions, self._learning.seed, fitting)
+        report = data_health(tally, interactions, read, self._catalog, self._clock())
+        self._runs.update(run.id, data_report=report)
+        live = self._live()
+        measured = self._measure(tally, live, progress.of(TrainingPhase.EVALUATING))
+        recommender = self._fit(interactions, progress.of(TrainingPhase.FITTING))
         progress.of(TrainingPhase.WRITING)(0, 1)
         times = tally.time_range
         manifest = Manifest(
@@ -175,16 +224,96 @@ class Training:
             activities=tally.total(),
             since=times and times[0],
             until=times and times[1],
-            seed=self._learning.seed,
+            seed=seed,
             scoring=asdict(self._scoring),
             trainer=self._trainer.parameters,
+            metrics=measured.candidate,
             libraries=self._libraries,
         )
-        self._snapshots.write(manifest, {**interactions.arrays(), **recommender.arrays()})
+        learned = recommender.arrays()
+        self._snapshots.write(manifest, {**interactions.arrays(), **learned})
         progress.of(TrainingPhase.PROMOTING)(0, 1)
-        self._snapshots.promote(manifest.version)
+        refusals = self._promotion.refusals(
+            Evidence(
+                users=manifest.users,
+                jobs=manifest.jobs,
+                is_finite=all(bool(np.isfinite(array).all()) for array in learned.values()),
+                metrics=measured.candidate,
+            ),
+            None
+            if live is None
+            else Evidence(live.manifest.users, live.manifest.jobs, metrics=measured.live),
+        )
+        promoted = not refusals or run.request.force
+        if promoted:
+            self._snapshots.promote(manifest.version)
         self._snapshots.prune(self._learning.keep_models)
-        return self._end(run, RunStatus.SUCCEEDED, model_version=manifest.version, promoted=True)
+        return self._end(
+            run,
+            RunStatus.SUCCEEDED,
+            model_version=manifest.version,
+            promoted=promoted,
+            refusals=refusals,
+            metrics=measured.all,
+        )
+
+    def _fit(self, interactions: Interactions, on_progress: OnProgress) -> Recommender:
+        on_progress(0, self._trainer.steps)
+        return self._trainer.fit(interactions, self._learning.seed, on_progress)
+
+    def _live(self) -> LiveModel | None:
+        """Return the live model to compare with, None where there is none that can be used."""
+        version = self._snapshots.live()
+        if version is None:
+            return None
+        try:
+            return self._models.open(version)
+        except SnapshotError as error:
+            _log.warning("the live model cannot be compared with: %s", error)
+            return None
+
+    def _measure(
+        self, tally: ActivityTally, live: LiveModel | None, on_progress: OnProgress
+    ) -> _Measured:
+        """Measure this recipe beside popularity and the live model, on what none has seen.
+
+        The recipe is fitted once more, on the part before the cut-off. The live model itself is
+        measured where its data ends before the cut-off. Where it has seen what is held out, its
+        recipe stands in for it, fitted on the same part; that tells recipes apart, while damage
+        to the data shows in what the promotion policy says of people and jobs.
+        """
+        promotion, seed = self._promotion, self._learning.seed
+        if promotion.hold_out == 0:
+            return _Measured()
+        parts = split(tally, promotion.hold_out, seed)
+        known = self._scoring.interactions(parts.train)
+        held_out = parts.held_out
+        held_out = held_out.select(self._scoring.scores(held_out.counts) > 0)
+        held_out = held_out.select(np.isin(held_out.user_ids, known.users.ids))
+        targets = Targets.of(held_out, promotion.max_people, seed)
+        if len(targets.user_ids) < promotion.min_people:
+            return _Measured()
+
+        def quality(known: Interactions, recommender: Recommender | None) -> dict[str, float]:
+            kinds = list(ActivityKind)
+            return measure(
+                targets, top_lists(known, recommender, targets.user_ids, MEASURED_K, kinds)
+            )
+
+        candidate = quality(known, self._fit(known, on_progress))
+        popular = quality(known, None)
+        if live is None:
+            return _Measured(candidate, popular)
+        manifest = live.manifest
+        is_older = parts.cutoff and manifest.until and manifest.until <= parts.cutoff
+        if is_older:
+            return _Measured(candidate, popular, quality(live.interactions, live.recommender))
+        scoring = ScoringPolicy(**manifest.scoring)
+        if scoring == self._scoring and manifest.trainer == self._trainer.parameters:
+            return _Measured(candidate, popular, candidate)
+        scored = scoring.interactions(parts.train)
+        stand_in = self._make_trainer(manifest.trainer).fit(scored, manifest.seed, nobody)
+        return _Measured(candidate, popular, quality(scored, stand_in))
 
     def _end(self, run: TrainingRun, status: RunStatus, **changes: Any) -> TrainingRun:  # noqa: ANN401 - a run's fields differ in type
         return self._runs.update(
@@ -194,6 +323,24 @@ class Training:
             finished_at=self._clock(),
             **changes,
         )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Metrics on the hold-out; all empty where there was too little to measure on."""
+
+    candidate: dict[str, float] = field(default_factory=dict)
+    popular: dict[str, float] = field(default_factory=dict)
+    live: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def all(self) -> dict[str, float]:
+        """One mapping for the run's record; what others reached is prefixed with their name."""
+        return {
+            **self.candidate,
+            **{f"popular/{name}": value for name, value in self.popular.items()},
+            **{f"live/{name}": value for name, value in self.live.items()},
+        }
 
 
 OnPhase = Callable[[TrainingPhase, int, int], None]
@@ -230,10 +377,24 @@ class _Progress:
         return tell
 
 
-def data_report(
-    tally: ActivityTally, interactions: Interactions, read: ReadReport
+def data_health(
+    tally: ActivityTally,
+    interactions: Interactions,
+    read: ReadReport,
+    catalog: Catalog,
+    now: datetime,
 ) -> dict[str, Any]:
-    """Return what admins want to know of the data that a model learned from."""
+    """Return what admins want to know of the data that a model learned from.
+
+    `only_fallback` is the share of the people in the catalogue whom the model does not know, so
+    that they get popular jobs.
+    """
+    shown = tally.counts[:, ActivityKind.IMPRESSION]
+    redirected = tally.counts[:, ActivityKind.REDIRECT] > 0
+    users, jobs = np.unique(tally.user_ids), np.unique(tally.job_ids)
+    coverage = catalog.coverage(users)
+    listed = catalog.standing(jobs, now, None).listed
+    served = (coverage.listed & (interactions.users.positions(users) >= 0)).sum()
     return {
         "lines_read": read.read,
         "lines_used": read.used,
@@ -245,4 +406,15 @@ def data_report(
         "pairs": len(tally),
         "users": interactions.shape[0],
         "jobs": interactions.shape[1],
+        "users_with_redirects_never_shown": _without(tally.user_ids, redirected, shown),
+        "jobs_with_redirects_never_shown": _without(tally.job_ids, redirected, shown),
+        "users_not_in_catalogue": int((~coverage.listed).sum()),
+        "jobs_not_in_catalogue": int((~listed).sum()),
+        "pairs_in_the_future": int((tally.last_at > now.timestamp()).sum()),
+        "only_fallback": 1 - float(served) / coverage.total if coverage.total else 0.0,
     }
+
+
+def _without(ids: IdArray, redirected: BoolArray, shown: CountArray) -> int:
+    """Count the ids with a redirect in any pair and an impression in none."""
+    return len(np.setdiff1d(ids[redirected], ids[shown > 0]))

@@ -140,7 +140,7 @@ class ActivityTally:
         jobs = np.asarray(job_ids, dtype=np.int64)
         times = np.asarray(timestamps, dtype=np.float64)
         groups = _PairGroups.of(users, jobs)
-        cells = groups.of_row * len(ActivityKind) + np.asarray(kinds)[groups.order]
+        cells = groups.of_row * len(ActivityKind) + np.asarray(kinds, dtype=np.int8)[groups.order]
         counts = np.bincount(cells, minlength=len(groups.starts) * len(ActivityKind))
         return cls(
             users[groups.first_rows],

@@ -80,6 +80,19 @@ class JobPage:
     has_next: bool
 
 
+@dataclass(frozen=True)
+class Coverage:
+    """How a list of people and the catalogue overlap.
+
+    Attributes:
+        listed: shape (people,), whether the catalogue holds the person.
+        total: all people whom the catalogue holds.
+    """
+
+    listed: BoolArray
+    total: int
+
+
 class Catalog(Protocol):
     """Jobs and people as they are described. Methods take many ids at once."""
 
@@ -95,6 +108,10 @@ class Catalog(Protocol):
     @abstractmethod
     def users(self, ids: Sequence[int]) -> Mapping[int, User]:
         """Return those of the people that exist."""
+
+    @abstractmethod
+    def coverage(self, user_ids: IdArray) -> Coverage:
+        """Tell which of the people are listed, and how many are in all."""
 
     @abstractmethod
     def standing(self, job_ids: IdArray, at: datetime, where: JobFilter | None) -> Standing:
@@ -172,6 +189,9 @@ class Trainer(Protocol):
             TrainingError: the result is not usable.
         """
 
+
+MakeTrainer = Callable[[Mapping[str, Any]], Trainer]
+"""Makes the trainer whose `parameters` these were."""
 
 LoadRecommender = Callable[[Arrays], Recommender]
 """Makes a recommender from the arrays that its `arrays()` named."""

@@ -15,8 +15,12 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import wraps
 from itertools import islice
@@ -28,6 +32,7 @@ import orjson
 from pydantic import ValidationError
 
 from application.recommending import MAX_BATCH, Models, RecommendationList
+from application.training import MEASURED_K
 from domain.errors import (
     DataError,
     InputError,
@@ -36,6 +41,7 @@ from domain.errors import (
     SnapshotError,
     TrainingError,
 )
+from domain.model import TimeWindow
 from domain.ports import Begun, Busy
 from domain.runs import RunRequest, RunStatus, TrainingPhase, TrainingRun
 from graphql_api.container import Container
@@ -48,7 +54,10 @@ _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
     (SnapshotError, 4),
     (TrainingError, 5),
 )
+_FAILED = 5
 _BUSY = 6
+_REFUSED = 7
+_WATCH_SECONDS = 2.0
 
 
 def main() -> None:
@@ -112,6 +121,9 @@ _LEARNING = (
     "seed",
     "apply_weight",
     "keep_models",
+    "hold_out",
+    "margin",
+    "max_shrink",
 )
 
 
@@ -154,24 +166,52 @@ def demo(settings: Settings, scale: float, seed: int, until: str | None, applies
 @click.option("--since", help="learn only from activities at or after this time, RFC 3339")
 @click.option("--until", help="learn only from activities before this time, RFC 3339")
 @click.option("--note", help="a remark for the list of runs")
-def train(settings: Settings, since: str | None, until: str | None, note: str | None) -> None:
+@click.option("--force", is_flag=True, help="go live even where the promotion policy refuses")
+@click.option("--every", metavar="TIME", help="train again and again, for example 6h, 30m, 45s")
+@click.option("--watch", is_flag=True, help="train again whenever the activities change")
+def train(
+    settings: Settings,
+    since: str | None,
+    until: str | None,
+    note: str | None,
+    force: bool,
+    every: str | None,
+    watch: bool,
+) -> None:
     """Learn a model from the dataset and go live with it."""
-    from domain.model import TimeWindow
-
     _configure_logging(settings)
+    if watch and every:
+        raise click.UsageError("give either --every or --watch")
+    seconds = None if every is None else _seconds(every)
     container = Container(settings=settings)
-    request = RunRequest(TimeWindow(_moment(since), _moment(until)), note)
+    request = RunRequest(TimeWindow(_moment(since), _moment(until)), note, force)
+    log = container.activity_log()
+    while True:
+        stamp, begun = log.stamp() if watch else None, time.monotonic()
+        code = _train_once(container, request)
+        if seconds is not None:
+            time.sleep(max(0.0, begun + seconds - time.monotonic()))
+        elif watch:
+            while log.stamp() == stamp:
+                time.sleep(_WATCH_SECONDS)
+        else:
+            sys.exit(code)
+
+
+def _train_once(container: Container, request: RunRequest) -> int:
+    """Carry one run out here, tell of it, and return the exit code."""
     answer = container.runs().begin(request, "command line", None)
     if isinstance(answer, Busy):
         _complain(f"run {answer.run.id} is under way ({answer.run.phase}); try again after it")
-        sys.exit(_BUSY)
+        return _BUSY
     if not isinstance(answer, Begun):
         raise TypeError(f"a request without a key cannot be {answer!r}")
     try:
-        run = _execute(container, answer.run)
+        with _Bar("") as bar:
+            run = container.training().execute(answer.run, bar.phase)
     finally:
         answer.lease.close()
-    _report(run)
+    return _report(run)
 
 
 @cli.command("execute-run", hidden=True)
@@ -180,7 +220,7 @@ def train(settings: Settings, since: str | None, until: str | None, note: str | 
 def execute_run(run_id: str, lease: int) -> None:
     """Carry out a run that a serving process began; it hands its lease over as a descriptor."""
     os.set_inheritable(lease, False)
-    os.nice(10)
+    os.nice(19)
     settings = Settings()  # type: ignore[call-arg] # pydantic fills it from the environment
     _configure_logging(settings)
     container = Container(settings=settings)
@@ -191,8 +231,6 @@ def execute_run(run_id: str, lease: int) -> None:
 @_options("host", "port", "workers", *_DATA, *_LEARNING, "unlisted", "log_level")
 def serve(settings: Settings) -> None:
     """Answer on /graphql; train first if there is no model."""
-    import subprocess
-
     import uvicorn
 
     if settings.admin_token is None:
@@ -204,20 +242,23 @@ def serve(settings: Settings) -> None:
     if Container(settings=settings).snapshots().live() is None:
         click.echo("no model yet: training the first")
         trained = subprocess.run([sys.executable, "-m", "graphql_api", "train"], check=False)
-        if trained.returncode not in {0, _BUSY}:
+        if trained.returncode not in {0, _BUSY, _REFUSED}:
             sys.exit(trained.returncode)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     click.echo(f"GraphiQL and GraphQL: http://{host}:{settings.port}/graphql")
-    uvicorn.run(
-        "graphql_api.app:from_environment",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        log_level=settings.log_level,
-        access_log=False,
-        server_header=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="jobrec-metrics-") as folder:
+        # Where workers leave their counts for each other; read when the library is imported
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        uvicorn.run(
+            "graphql_api.app:from_environment",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            log_level=settings.log_level,
+            access_log=False,
+            server_header=False,
+        )
 
 
 @cli.command()
@@ -296,32 +337,122 @@ def schema() -> None:
     click.echo(create_schema().as_str())
 
 
-def _execute(container: Container, run: TrainingRun) -> TrainingRun:
-    with _Bar("") as bar:
-        return container.training().execute(run, bar.phase)
-
-
-def _report(run: TrainingRun) -> None:
-    """Print what became of a run, and exit by it."""
+def _report(run: TrainingRun) -> int:
+    """Tell what became of a run, and return the exit code."""
     report = run.data_report
     if report:
-        click.echo(
-            f"activities: read {report['lines_read']:,} = used {report['lines_used']:,} "
-            f"+ rejected {report['lines_rejected']:,}"
-        )
-        for cause, line in report["first_rejected"].items():
-            click.echo(f"  {report['rejected_by_cause'][cause]:,} x {cause}; first: {line}")
-        click.echo(
-            f"learned from {report['pairs']:,} pairs of {report['users']:,} people "
-            f"and {report['jobs']:,} jobs"
-        )
+        for line in _health(report):
+            click.echo(line)
+    for name, value in run.metrics.items():
+        if name.endswith(f"ndcg@{MEASURED_K}"):
+            click.echo(f"{name} on the hold-out: {value:.4f}")
+    for refusal in run.refusals:
+        click.echo(f"promotion policy: {refusal}")
     if run.status is RunStatus.SUCCEEDED:
         seconds = (run.finished_at - run.requested_at).total_seconds() if run.finished_at else 0
-        state = "is live" if run.promoted else "was not promoted"
+        state = "is live" if run.promoted else "was NOT promoted"
         click.echo(f"model {run.model_version} {state} after {seconds:.1f} s")
-        return
+        return 0 if run.promoted else _REFUSED
     _complain(f"the training ended as {run.status}: {run.failure}")
-    sys.exit(5)
+    return _FAILED
+
+
+def _health(report: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"activities: read {report['lines_read']:,} = used {report['lines_used']:,} "
+        f"+ rejected {report['lines_rejected']:,}"
+    )
+    for cause, line in report["first_rejected"].items():
+        yield f"  {report['rejected_by_cause'][cause]:,} x {cause}; first: {line}"
+    yield (
+        f"learned from {report['pairs']:,} pairs of {report['users']:,} people "
+        f"and {report['jobs']:,} jobs"
+    )
+    for name, text in (
+        ("outside_window", "activities outside the time window"),
+        ("users_with_redirects_never_shown", "people redirected without ever being shown a job"),
+        ("jobs_with_redirects_never_shown", "jobs redirected to without ever being shown"),
+        ("users_not_in_catalogue", "active people who are not in the catalogue"),
+        ("jobs_not_in_catalogue", "active jobs that are not in the catalogue"),
+        ("pairs_in_the_future", "pairs with an activity in the future"),
+    ):
+        if report[name]:
+            yield f"  note: {report[name]:,} {text}"
+    yield f"  {report['only_fallback']:.1%} of the people in the catalogue get popular jobs only"
+
+
+@cli.group()
+def models() -> None:
+    """Look after stored models."""
+
+
+@models.command("list")
+@_options("state")
+@click.option("--json", "as_json", is_flag=True, help="print a JSON line a model")
+def list_models(settings: Settings, as_json: bool) -> None:
+    """List the stored models, newest first; the live one is marked with a star."""
+    container = Container(settings=settings)
+    live = container.snapshots().live()
+    for manifest in container.management().stored():
+        if as_json:
+            record = {**asdict(manifest), "live": manifest.version == live}
+            click.echo(orjson.dumps(record))
+            continue
+        quality = manifest.metrics.get(f"ndcg@{MEASURED_K}")
+        click.echo(
+            f"{'*' if manifest.version == live else ' '} {manifest.version}  "
+            f"{manifest.users:>9,} people  {manifest.jobs:>9,} jobs  "
+            f"{manifest.activities:>12,} activities  "
+            f"ndcg@{MEASURED_K} {'-' if quality is None else f'{quality:.4f}'}"
+        )
+
+
+@models.command("show")
+@_options("state")
+@click.argument("version")
+def show_model(settings: Settings, version: str) -> None:
+    """Print everything recorded of a model as JSON, after checking its files."""
+    manifest = Container(settings=settings).models().open(version).manifest
+    click.echo(orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))
+
+
+@models.command("promote")
+@_options("state")
+@click.argument("version")
+def promote_model(settings: Settings, version: str) -> None:
+    """Make a stored model the live one."""
+    click.echo(
+        f"model {Container(settings=settings).management().promote(version).version} is live"
+    )
+
+
+@models.command("rollback")
+@_options("state")
+def rollback_model(settings: Settings) -> None:
+    """Go back to the model that was live before the live one."""
+    click.echo(f"model {Container(settings=settings).management().roll_back().version} is live")
+
+
+@models.command("compare")
+@_options("data", "state")
+@click.argument("a")
+@click.argument("b")
+@click.option("--first", default=10, show_default=True, help="how many of the moved jobs to list")
+def compare_models(settings: Settings, a: str, b: str, first: int) -> None:
+    """Show how the lists of models A and B differ."""
+    container = Container(settings=settings)
+    comparison = container.management().compare(a, b, first)
+    click.echo(f"{'':24}{comparison.a.version:>26}{comparison.b.version:>26}")
+    for name in {**comparison.a.metrics, **comparison.b.metrics}:
+        values = (comparison.a.metrics.get(name), comparison.b.metrics.get(name))
+        cells = "".join(f"{'-' if value is None else f'{value:.4f}':>26}" for value in values)
+        click.echo(f"{name:24}{cells}")
+    click.echo(f"top-10 overlap over {comparison.people:,} people: {comparison.overlap:.3f}")
+    jobs = container.catalog().jobs([moved.job_id for moved in comparison.moved])
+    for moved in comparison.moved:
+        job = jobs.get(moved.job_id)
+        text = "" if job is None else _title(job.title, job.employer)
+        click.echo(f"{moved.before:8.2%} ->{moved.after:8.2%}  {moved.job_id:<10d} {text}")
 
 
 class _Bar:
@@ -381,6 +512,13 @@ def _moment(text: str | None) -> datetime | None:
     except ValueError:
         raise click.UsageError(f"{text!r} is no date as in RFC 3339") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _seconds(text: str) -> float:
+    unit = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}.get(text[-1:])
+    if unit is None or not text[:-1].isdigit() or int(text[:-1]) < 1:
+        raise click.UsageError(f"--every is {text!r}, expected a time such as 45s, 30m, 6h or 1d")
+    return float(int(text[:-1]) * unit)
 
 
 def _id(text: str, argument: str) -> int:

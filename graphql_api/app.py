@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
+from graphql_api.probes import Observed, count_refusal, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Context, Services, create_schema
 from graphql_api.settings import Settings
@@ -45,7 +46,10 @@ def create_app(settings: Settings) -> Starlette:
         catalog=catalog,
         snapshots=container.snapshots(),
         runs=runs,
-        retraining=Retraining(runs, TrainingLauncher(settings.environment(secrets=False))),
+        retraining=Retraining(
+            runs, TrainingLauncher(settings.environment(secrets=False)), container.clock()
+        ),
+        management=container.management(),
         clock=container.clock(),
     )
 
@@ -63,6 +67,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/graphql", endpoint),
             WebSocketRoute("/graphql", endpoint),
             graphiql.assets(),
+            *probes(services),
         ],
         lifespan=lifespan,
     )
@@ -89,7 +94,7 @@ class _Endpoint(GraphQL[Context, None]):
 
     def __init__(self, services: Services, admin_token: str | None) -> None:
         super().__init__(
-            create_schema(),
+            create_schema(Observed),
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
         )
         self._services = services
@@ -121,7 +126,8 @@ class _Endpoint(GraphQL[Context, None]):
             and scheme.lower() == "bearer"
             and secrets.compare_digest(given.strip().encode(), self._admin_token.encode())
         )
-        return Context(self._services, "admin" if is_admin else "anonymous", is_admin)
+        caller = "admin" if is_admin else "anonymous"
+        return Context(self._services, caller, is_admin, self._services.models.current)
 
     async def render_graphql_ide(self, request: Request) -> Response:
         """Return GraphiQL from our own files."""
@@ -163,10 +169,9 @@ def _limited(receive: Receive) -> Receive:
 
 def _refusal(status: int, reason: str) -> Response:
     codes = {405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
-    error: dict[str, Any] = {
-        "message": reason,
-        "extensions": {"code": codes.get(status, "BAD_REQUEST")},
-    }
+    code = codes.get(status, "BAD_REQUEST")
+    count_refusal(code)
+    error: dict[str, Any] = {"message": reason, "extensions": {"code": code}}
     headers = {"Allow": "GET, POST"} if status == 405 else None
     return Response(
         orjson.dumps({"errors": [error]}), status, headers, media_type="application/json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
 
@@ -13,9 +13,12 @@ from adapters.factors import FactorRecommender
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
+from application.managing import ModelManagement
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
-from domain.ports import ActivityLog, SnapshotStore, Trainer, TrainingRuns
+from domain.errors import TrainingError
+from domain.evaluation import PromotionPolicy
+from domain.ports import SnapshotStore, Trainer, TrainingRuns
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
 from graphql_api.settings import Settings
@@ -27,6 +30,17 @@ if TYPE_CHECKING:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
+    """Return the trainer that a stored model's record names."""
+    from adapters.als import AlsParameters, AlsTrainer
+
+    values = dict(parameters)
+    name = values.pop("name")
+    if name != "als":
+        raise TrainingError(f"this release has no trainer {name!r}")
+    return AlsTrainer(AlsParameters(**values))
 
 
 def _als_trainer(settings: Settings) -> AlsTrainer:
@@ -58,7 +72,7 @@ class Container(containers.DeclarativeContainer):
         strict=settings.provided.strict,
         max_rejected=settings.provided.max_rejected,
     )
-    activity_log: providers.Provider[ActivityLog] = providers.ThreadSafeSingleton(
+    activity_log: providers.Provider[JsonlActivityLog] = providers.ThreadSafeSingleton(
         JsonlActivityLog, settings.provided.data, tolerance
     )
     catalog: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
@@ -78,6 +92,12 @@ class Container(containers.DeclarativeContainer):
     ranking: providers.Provider[RankingPolicy] = providers.Factory(
         RankingPolicy, unlisted=settings.provided.unlisted
     )
+    promotion: providers.Provider[PromotionPolicy] = providers.Factory(
+        PromotionPolicy,
+        margin=settings.provided.margin,
+        max_shrink=settings.provided.max_shrink,
+        hold_out=settings.provided.hold_out,
+    )
     learning: providers.Provider[LearningPolicy] = providers.Factory(
         LearningPolicy,
         seed=settings.provided.seed,
@@ -90,13 +110,20 @@ class Container(containers.DeclarativeContainer):
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
         Recommending, models, catalog, ranking, clock
     )
+    management: providers.Provider[ModelManagement] = providers.ThreadSafeSingleton(
+        ModelManagement, snapshots, models
+    )
     training: providers.Provider[Training] = providers.ThreadSafeSingleton(
         Training,
         runs=runs,
         log=activity_log,
+        catalog=catalog,
         trainer=trainer,
+        make_trainer=providers.Object(_trainer_by),
         scoring=scoring,
         snapshots=snapshots,
+        models=models,
+        promotion=promotion,
         learning=learning,
         clock=clock,
         libraries=providers.Callable(_libraries),

@@ -5,31 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import ParserCache, ValidationCache
+from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext, Info
 
-from application.recommending import MAX_BATCH, MAX_FIRST, Models, Recommending
+from application.managing import ModelManagement
+from application.recommending import MAX_BATCH, MAX_FIRST, LiveModel, Models, Recommending
 from application.training import Retraining
-from domain.errors import InputError, ModelNotReady, RunMissing
+from domain.errors import InputError, ModelNotReady, RunMissing, SnapshotError, SnapshotMissing
 from domain.model import ActivityKind
 from domain.model import JobFilter as DomainFilter
 from domain.ports import Begun, Busy, Catalog, Clock, KeyReused, SnapshotStore, TrainingRuns
 from domain.runs import Manifest
+from domain.runs import TrainingRun as DomainRun
 from graphql_api.runtime import Runtime
 from graphql_api.types import (
+    CancelTrainingRunInput,
+    CancelTrainingRunResult,
     IdempotencyKeyReused,
     Job,
     JobConnection,
     JobFilter,
     Jobs,
     Model,
+    ModelComparison,
+    ModelNotUsable,
+    ModelPromoted,
+    PromoteModelInput,
+    PromoteModelResult,
     RecommendationList,
     RetrainAccepted,
     RetrainInput,
@@ -37,6 +46,8 @@ from graphql_api.types import (
     SimilarJobList,
     TrainingInProgress,
     TrainingRun,
+    TrainingRunCancelled,
+    TrainingRunEnded,
     decode_cursor,
     parse_id,
 )
@@ -61,6 +72,7 @@ class Services:
     snapshots: SnapshotStore
     runs: TrainingRuns
     retraining: Retraining
+    management: ModelManagement
     clock: Clock
 
 
@@ -71,6 +83,16 @@ class Context:
     services: Services
     caller: str
     is_admin: bool
+    pinned: LiveModel | None
+
+    @property
+    def live(self) -> LiveModel:
+        """The model that was live when the request came: one for the whole answer.
+
+        Raises:
+            ModelNotReady: there was none.
+        """
+        return self.pinned or self.services.models.live
 
 
 First = Annotated[int, strawberry.argument(description=f"How many at most, 1 to {MAX_FIRST}.")]
@@ -96,7 +118,7 @@ class Query:
         exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
     ) -> RecommendationList | None:
         lists = await info.context.services.runtime.run(
-            _recommend, info.context.services, [user_id], first, where, exclude, "userId"
+            _recommend, info.context, [user_id], first, where, exclude, "userId"
         )
         return lists[0]
 
@@ -116,7 +138,7 @@ class Query:
         exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
     ) -> list[RecommendationList] | None:
         return await info.context.services.runtime.run(
-            _recommend, info.context.services, user_ids, first, where, exclude, "userIds"
+            _recommend, info.context, user_ids, first, where, exclude, "userIds"
         )
 
     @strawberry.field(
@@ -133,7 +155,9 @@ class Query:
         services = info.context.services
 
         def find() -> SimilarJobList | None:
-            answer = services.recommending.similar(parse_id(job_id, "jobId"), first, _filter(where))
+            answer = services.recommending.similar(
+                parse_id(job_id, "jobId"), first, _filter(where), info.context.live
+            )
             if answer is None:
                 return None
             ids = [answer.job_id, *(item.job_id for item in answer.items)]
@@ -175,8 +199,7 @@ class Query:
         services = info.context.services
 
         def find() -> JobConnection:
-            if not 1 <= first <= MAX_FIRST:
-                raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
+            _check_first(first)
             if ids is not None and len(ids) > MAX_BATCH:
                 raise InputError(f"ids holds {len(ids):,} ids, at most {MAX_BATCH:,}", "ids")
             page = services.catalog.page(
@@ -191,7 +214,7 @@ class Query:
 
     @strawberry.field(description="The model that answers now.")
     async def model(self, info: Info[Context, None]) -> Model | None:
-        return Model.from_domain(info.context.services.models.live.manifest)
+        return Model.from_domain(info.context.live.manifest)
 
     @strawberry.field(description="A training run, null where there is none of that id.")
     async def training_run(
@@ -206,7 +229,7 @@ class Query:
                 run = services.runs.get(str(id))
             except RunMissing:
                 return None
-            return TrainingRun.from_domain(run, _manifests(services))
+            return _run(info.context, run)
 
         return await services.runtime.run(find)
 
@@ -217,12 +240,53 @@ class Query:
         services = info.context.services
 
         def find() -> list[TrainingRun]:
-            if not 1 <= first <= MAX_FIRST:
-                raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
+            _check_first(first)
             manifests = _manifests(services)
-            return [TrainingRun.from_domain(run, manifests) for run in services.runs.recent(first)]
+            return [
+                TrainingRun.from_domain(run, manifests, for_admin=info.context.is_admin)
+                for run in services.runs.recent(first)
+            ]
 
         return await services.runtime.run(find)
+
+    @strawberry.field(description="For admins: the stored models, newest first.")
+    async def models(self, info: Info[Context, None], first: First = 20) -> list[Model] | None:
+        _check_admin(info.context, "models")
+        services = info.context.services
+
+        def find() -> list[Model]:
+            _check_first(first)
+            return [
+                Model.from_domain(manifest) for manifest in services.management.stored()[:first]
+            ]
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(
+        description="For admins: what two models show the same people. Null where a version is "
+        "not stored."
+    )
+    async def compare_models(
+        self,
+        info: Info[Context, None],
+        a: Annotated[strawberry.ID, strawberry.argument(description="A stored version.")],
+        b: Annotated[strawberry.ID, strawberry.argument(description="Another.")],
+        first: Annotated[
+            int, strawberry.argument(description="How many of the jobs that moved, 1 to 100.")
+        ] = 20,
+    ) -> ModelComparison | None:
+        _check_admin(info.context, "compareModels")
+        services = info.context.services
+
+        def compare() -> ModelComparison | None:
+            try:
+                comparison = services.management.compare(str(a), str(b), first)
+            except SnapshotMissing:
+                return None
+            jobs = _jobs(services, [moved.job_id for moved in comparison.moved])
+            return ModelComparison.from_domain(comparison, jobs)
+
+        return await services.runtime.run(compare)
 
 
 @strawberry.type(description="What admins may do.")
@@ -238,11 +302,7 @@ class Mutation:
             RetrainInput, strawberry.argument(description="What to learn from.")
         ],
     ) -> RetrainResult | None:
-        if not info.context.is_admin:
-            raise GraphQLError(
-                "retrain is for admins: send the header `Authorization: Bearer <admin token>`",
-                extensions={"code": "FORBIDDEN"},
-            )
+        _check_admin(info.context, "retrain")
         services = info.context.services
 
         def begin() -> RetrainAccepted | TrainingInProgress | IdempotencyKeyReused:
@@ -253,12 +313,79 @@ class Mutation:
                 return IdempotencyKeyReused(
                     message=f"run {answer.run.id} used this key with another input"
                 )
-            run = TrainingRun.from_domain(answer.run, _manifests(services))
+            run = _run(info.context, answer.run)
             if isinstance(answer, Busy):
                 return TrainingInProgress(run=run)
             return RetrainAccepted(run=run, replayed=not isinstance(answer, Begun))
 
         return await services.runtime.run(begin)
+
+    @strawberry.mutation(description="Stop a training run at its next step.")
+    async def cancel_training_run(
+        self,
+        info: Info[Context, None],
+        input: Annotated[  # noqa: A002 - the schema's word
+            CancelTrainingRunInput, strawberry.argument(description="Which run.")
+        ],
+    ) -> CancelTrainingRunResult | None:
+        _check_admin(info.context, "cancelTrainingRun")
+        services = info.context.services
+
+        def cancel() -> TrainingRunCancelled | TrainingRunEnded:
+            try:
+                run, is_cancelled = services.retraining.cancel(str(input.id))
+            except RunMissing as error:
+                raise InputError(str(error), "id") from error
+            shown = _run(info.context, run)
+            return TrainingRunCancelled(run=shown) if is_cancelled else TrainingRunEnded(run=shown)
+
+        return await services.runtime.run(cancel)
+
+    @strawberry.mutation(description="Make a stored model the live one.")
+    async def promote_model(
+        self,
+        info: Info[Context, None],
+        input: Annotated[  # noqa: A002 - the schema's word
+            PromoteModelInput, strawberry.argument(description="Which model.")
+        ],
+    ) -> PromoteModelResult | None:
+        _check_admin(info.context, "promoteModel")
+        management = info.context.services.management
+        return await info.context.services.runtime.run(
+            _promoted, lambda: management.promote(str(input.version))
+        )
+
+    @strawberry.mutation(description="Go back to the model that was live before the live one.")
+    async def rollback_model(self, info: Info[Context, None]) -> PromoteModelResult | None:
+        _check_admin(info.context, "rollbackModel")
+        return await info.context.services.runtime.run(
+            _promoted, info.context.services.management.roll_back
+        )
+
+
+def _promoted(promote: Callable[[], Manifest]) -> ModelPromoted | ModelNotUsable:
+    try:
+        return ModelPromoted(model=Model.from_domain(promote()))
+    except SnapshotError as error:
+        return ModelNotUsable(message=str(error))
+
+
+def _check_admin(context: Context, operation: str) -> None:
+    if not context.is_admin:
+        raise GraphQLError(
+            f"{operation} is for admins: send the header `Authorization: Bearer <admin token>`",
+            extensions={"code": "FORBIDDEN"},
+        )
+
+
+def _check_first(first: int) -> None:
+    if not 1 <= first <= MAX_FIRST:
+        raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
+
+
+def _run(context: Context, run: DomainRun) -> TrainingRun:
+    manifests = _manifests(context.services) if run.model_version else {}
+    return TrainingRun.from_domain(run, manifests, for_admin=context.is_admin)
 
 
 @strawberry.type(description="What can be followed.")
@@ -280,9 +407,7 @@ class Subscription:
             raise InputError(str(error), "id") from error
         while True:
             for run in changes:
-                yield TrainingRun.from_domain(
-                    run, _manifests(services) if run.model_version else {}
-                )
+                yield await services.runtime.run(_run, info.context, run)
                 if run.status.is_final:
                     return
                 revision = run.revision
@@ -291,7 +416,7 @@ class Subscription:
 
 
 def _recommend(
-    services: Services,
+    context: Context,
     user_ids: list[strawberry.ID],
     first: int,
     where: JobFilter | None,
@@ -300,9 +425,9 @@ def _recommend(
 ) -> list[RecommendationList]:
     if len(user_ids) > MAX_BATCH:
         raise InputError(f"{argument} holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", argument)
-    lists = services.recommending.for_users(
-        [parse_id(user_id, argument) for user_id in user_ids], first, _filter(where), exclude
-    )
+    services = context.services
+    ids = [parse_id(user_id, argument) for user_id in user_ids]
+    lists = services.recommending.for_users(ids, first, _filter(where), exclude, context.live)
     wanted = {item.job_id for list_ in lists for item in list_.items}
     jobs = _jobs(services, list(wanted))
     return [RecommendationList.from_domain(list_, jobs) for list_ in lists]
@@ -331,14 +456,18 @@ class Schema(strawberry.Schema):
         errors[:] = [_coded(error, is_parsed=is_parsed) for error in errors[:MAX_ERRORS]]
 
 
-def create_schema() -> Schema:
+def create_schema(*extensions: type[SchemaExtension]) -> Schema:
     """Return the schema, with caches that are shared by all requests."""
     return Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
         config=StrawberryConfig(auto_camel_case=True),
-        extensions=[lambda: ParserCache(maxsize=256), lambda: ValidationCache(maxsize=256)],
+        extensions=[
+            *extensions,
+            lambda: ParserCache(maxsize=256),
+            lambda: ValidationCache(maxsize=256),
+        ],
     )
 
 

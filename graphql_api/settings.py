@@ -33,7 +33,10 @@ class Settings(BaseSettings):
     threads: int = Field(0, description="training threads; 0 takes all available processors")
     seed: int = Field(42, description="of everything random in training")
     apply_weight: float = Field(4.0, description="scoring: what an application adds")
-    keep_models: int = Field(5, description="stored models kept beside the live one")
+    keep_models: int = Field(5, description="how many of the newest models are kept")
+    hold_out: float = Field(0.1, description="share held out to measure a model; 0: none")
+    margin: float = Field(0.1, description="go live if ndcg@10 is lower by at most this share")
+    max_shrink: float = Field(0.3, description="go live if jobs or people shrank by at most this")
 
     unlisted: Unlisted = Field(
         Unlisted.SERVE, description="jobs absent from the catalogue: serve or hide"

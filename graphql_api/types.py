@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
+from strawberry.scalars import JSON
 
+from application.managing import Comparison
 from application.recommending import RecommendationList as ListOfRecommendations
 from application.recommending import SimilarJobList as ListOfSimilarJobs
 from domain import model, runs
@@ -135,6 +138,10 @@ class Metric:
     value: float = strawberry.field(description="The figure.")
 
 
+def _metrics(values: Mapping[str, float]) -> list[Metric]:
+    return [Metric(name=name, value=value) for name, value in values.items()]
+
+
 @strawberry.type(
     description="A trained, promoted snapshot. Each training run makes a new version, "
     "also from unchanged data."
@@ -156,7 +163,7 @@ class Model:
             users=manifest.users,
             jobs=manifest.jobs,
             activities=manifest.activities,
-            metrics=[Metric(name=name, value=value) for name, value in manifest.metrics.items()],
+            metrics=_metrics(manifest.metrics),
         )
 
 
@@ -282,6 +289,51 @@ def decode_cursor(text: str) -> JobCursor:
         ) from error
 
 
+@strawberry.type(description="Lines that were not used, of one cause.")
+class RejectedLines:
+    cause: str = strawberry.field(description="What was wrong.")
+    lines: int = strawberry.field(description="How many lines.")
+    first: str = strawberry.field(description="The first of them: file, line, value, expectation.")
+
+
+@strawberry.type(description="The health of the data that a run learned from.")
+class DataReport:
+    lines_read: float = strawberry.field(description="Lines read = used + rejected.")
+    lines_used: float = strawberry.field(description="Lines used.")
+    lines_rejected: float = strawberry.field(description="Lines not used.")
+    rejected: list[RejectedLines] = strawberry.field(description="Lines not used, by cause.")
+    outside_window: float = strawberry.field(description="Used lines outside the time window.")
+    pairs: float = strawberry.field(description="Distinct pairs of a person and a job.")
+    users: int = strawberry.field(description="People with activities that count.")
+    jobs: int = strawberry.field(description="Jobs with activities that count.")
+    users_with_redirects_never_shown: int = strawberry.field(
+        description="People who went on to an employer and were never shown a job."
+    )
+    jobs_with_redirects_never_shown: int = strawberry.field(
+        description="Jobs from which people went on and which were never shown."
+    )
+    users_not_in_catalogue: int = strawberry.field(description="Active people not listed.")
+    jobs_not_in_catalogue: int = strawberry.field(description="Active jobs not listed.")
+    pairs_in_the_future: float = strawberry.field(
+        description="Pairs whose last activity lies after the run's time."
+    )
+    only_fallback: float = strawberry.field(
+        description="Share of the listed people whom the model does not know."
+    )
+
+    @classmethod
+    def from_domain(cls, report: Mapping[str, Any]) -> DataReport:
+        """Return a run's report."""
+        plain = (field.name for field in dataclasses.fields(cls) if field.name != "rejected")
+        return cls(
+            rejected=[
+                RejectedLines(cause=cause, lines=lines, first=report["first_rejected"][cause])
+                for cause, lines in report["rejected_by_cause"].items()
+            ],
+            **{name: report[name] for name in plain},
+        )
+
+
 @strawberry.type(description="One training, from the request to its outcome.")
 class TrainingRun:
     id: strawberry.ID = strawberry.field(description="Sorts by the time of the request.")
@@ -292,24 +344,43 @@ class TrainingRun:
     )
     total_steps: int = strawberry.field(description="Steps in this phase; 0 before it is known.")
     requested_at: datetime = strawberry.field(description="When it was asked for.")
+    requested_by: str = strawberry.field(description="Who asked.")
     started_at: datetime | None = strawberry.field(description="When work began.")
     finished_at: datetime | None = strawberry.field(description="When it ended.")
     note: str | None = strawberry.field(description="The requester's remark.")
+    since: datetime | None = strawberry.field(description="Where the time window begins.")
+    until: datetime | None = strawberry.field(description="Where the time window ends.")
+    force: bool = strawberry.field(description="Whether it goes live even if refused.")
+    parameters: JSON = strawberry.field(description="Scoring policy, trainer and seed.")
+    metrics: list[Metric] = strawberry.field(
+        description="Measured on the hold-out: its own, and with `live/` and `popular/` in front "
+        "those of the live model and of plain popularity."
+    )
+    data_report: DataReport | None = strawberry.field(
+        description="The health of its data; null before it was read, and for all but admins."
+    )
     model: Model | None = strawberry.field(
         description="The model that it left behind; null before, and after that model was removed."
     )
     promoted: bool | None = strawberry.field(
         description="Whether that model went live; null until this is decided."
     )
-    refusals: list[str] = strawberry.field(description="Why that model did not go live.")
+    refusals: list[str] = strawberry.field(
+        description="Why that model should not go live; it did all the same if forced."
+    )
     failure: str | None = strawberry.field(description="What went wrong.")
 
     @classmethod
     def from_domain(
-        cls, run: runs.TrainingRun, manifests: Mapping[str, runs.Manifest]
+        cls,
+        run: runs.TrainingRun,
+        manifests: Mapping[str, runs.Manifest],
+        *,
+        for_admin: bool = False,
     ) -> TrainingRun:
         """Return a run; its model is looked up among the stored ones."""
         manifest = manifests.get(run.model_version or "")
+        report = run.data_report if for_admin else {}
         return cls(
             id=strawberry.ID(run.id),
             status=run.status,
@@ -317,9 +388,16 @@ class TrainingRun:
             step=run.step,
             total_steps=run.total_steps,
             requested_at=run.requested_at,
+            requested_by=run.requested_by,
             started_at=run.started_at,
             finished_at=run.finished_at,
             note=run.request.note,
+            since=run.request.window.since,
+            until=run.request.window.until,
+            force=run.request.force,
+            parameters=JSON(dict(run.parameters)),
+            metrics=_metrics(run.metrics),
+            data_report=DataReport.from_domain(report) if report else None,
             model=None if manifest is None else Model.from_domain(manifest),
             promoted=run.promoted,
             refusals=list(run.refusals),
@@ -375,3 +453,89 @@ RetrainResult = Annotated[
     RetrainAccepted | TrainingInProgress | IdempotencyKeyReused,
     strawberry.union("RetrainResult", description="What became of a request to retrain."),
 ]
+
+
+@strawberry.input(description="Which model.")
+class PromoteModelInput:
+    version: strawberry.ID = strawberry.field(description="A stored version.")
+
+
+@strawberry.input(description="Which run.")
+class CancelTrainingRunInput:
+    id: strawberry.ID = strawberry.field(description="The run's id.")
+
+
+@strawberry.type(description="The run ends at its next step; the live model stays.")
+class TrainingRunCancelled:
+    run: TrainingRun = strawberry.field(description="The run.")
+
+
+@strawberry.type(description="The run had ended already.")
+class TrainingRunEnded:
+    run: TrainingRun = strawberry.field(description="The run.")
+
+
+CancelTrainingRunResult = Annotated[
+    TrainingRunCancelled | TrainingRunEnded,
+    strawberry.union("CancelTrainingRunResult", description="What became of a cancellation."),
+]
+
+
+@strawberry.type(description="The model is live; every serving process follows within a second.")
+class ModelPromoted:
+    model: Model = strawberry.field(description="The model.")
+
+
+@strawberry.type(description="The model is missing or damaged; nothing was changed.")
+class ModelNotUsable:
+    message: str = strawberry.field(description="What is wrong with it.")
+
+
+PromoteModelResult = Annotated[
+    ModelPromoted | ModelNotUsable,
+    strawberry.union("PromoteModelResult", description="What became of a promotion."),
+]
+
+
+@strawberry.type(description="A metric of two models.")
+class ComparedMetric:
+    name: str = strawberry.field(description="What was measured, each on its own hold-out.")
+    a: float | None = strawberry.field(description="Model a's figure.")
+    b: float | None = strawberry.field(description="Model b's figure.")
+
+
+@strawberry.type(description="A job that two models show to different shares of people.")
+class MovedJob:
+    job: Job = strawberry.field(description="The job.")
+    a: float = strawberry.field(description="Share of people whose top 10 of model a hold it.")
+    b: float = strawberry.field(description="Share of people whose top 10 of model b hold it.")
+
+
+@strawberry.type(description="Two models side by side.")
+class ModelComparison:
+    a: Model = strawberry.field(description="One model.")
+    b: Model = strawberry.field(description="The other.")
+    metrics: list[ComparedMetric] = strawberry.field(description="Their metrics side by side.")
+    people: int = strawberry.field(description="How many people's lists were compared.")
+    mean_overlap: float = strawberry.field(
+        description="Share of jobs that two top 10 have in common, averaged over people."
+    )
+    moved: list[MovedJob] = strawberry.field(description="Jobs that moved most, first.")
+
+    @classmethod
+    def from_domain(cls, comparison: Comparison, jobs: Jobs) -> ModelComparison:
+        """Return a comparison."""
+        a, b = comparison.a.metrics, comparison.b.metrics
+        return cls(
+            a=Model.from_domain(comparison.a),
+            b=Model.from_domain(comparison.b),
+            metrics=[
+                ComparedMetric(name=name, a=a.get(name), b=b.get(name)) for name in {**a, **b}
+            ],
+            people=comparison.people,
+            mean_overlap=comparison.overlap,
+            moved=[
+                MovedJob(job=jobs[moved.job_id], a=moved.before, b=moved.after)
+                for moved in comparison.moved
+            ],
+        )

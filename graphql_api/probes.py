@@ -1,0 +1,155 @@
+"""What operators and their machines ask: alive, ready, and how it goes.
+
+Counts of requests add up over all worker processes (prometheus_client's multi-process mode, for
+which `serve` sets PROMETHEUS_MULTIPROC_DIR). What is known of models and runs is read from their
+stores at each scrape, so every worker gives the same answer.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+import orjson
+from graphql import FieldNode, OperationDefinitionNode, OperationType
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from strawberry.extensions import SchemaExtension
+from strawberry.types import ExecutionContext
+
+from graphql_api.schema import Services
+
+_REQUESTS = Counter(
+    "jobrec_requests", "GraphQL operations by root field and outcome", ["operation", "outcome"]
+)
+_SECONDS = Histogram(
+    "jobrec_request_seconds",
+    "Seconds that a query or mutation took",
+    ["operation"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+_COUNTED_RUNS = 1_000
+
+
+class Observed(SchemaExtension):
+    """Counts and times every operation."""
+
+    def on_operation(self) -> Iterator[None]:
+        """Measure from the document's arrival to the finished result."""
+        begun = time.perf_counter()
+        yield
+        context = self.execution_context
+        operation, is_timed = _operation(context)
+        errors = getattr(context.result, "errors", None) or context.pre_execution_errors
+        outcome = str((errors[0].extensions or {}).get("code")) if errors else "OK"
+        _REQUESTS.labels(operation, outcome).inc()
+        if is_timed:
+            _SECONDS.labels(operation).observe(time.perf_counter() - begun)
+
+
+def count_refusal(code: str) -> None:
+    """Count a request that was refused before it became an operation."""
+    _REQUESTS.labels("none", code).inc()
+
+
+def _operation(context: ExecutionContext) -> tuple[str, bool]:
+    """Name an operation by its root field, from a set that callers cannot enlarge."""
+    document = context.graphql_document
+    if document is None or context.pre_execution_errors:
+        return "invalid", True
+    operations = [
+        node for node in document.definitions if isinstance(node, OperationDefinitionNode)
+    ]
+    if len(operations) != 1:
+        return "several", True
+    fields = operations[0].selection_set.selections
+    name = (
+        fields[0].name.value if len(fields) == 1 and isinstance(fields[0], FieldNode) else "several"
+    )
+    return name, operations[0].operation is not OperationType.SUBSCRIPTION
+
+
+def probes(services: Services) -> list[Route]:
+    """Return the routes `/healthz`, `/readyz` and `/metrics`."""
+
+    async def healthz(_request: Request) -> Response:
+        return _json({"alive": True}, 200)
+
+    async def readyz(_request: Request) -> Response:
+        live, trouble = services.models.current, services.models.trouble
+        reasons = [trouble] if trouble else []
+        if live is None:
+            return _json({"ready": False, "reasons": reasons or ["no model is live yet"]}, 503)
+        return _json({"ready": True, "model": live.manifest.version, "reasons": reasons}, 200)
+
+    async def metrics(_request: Request) -> Response:
+        registry = CollectorRegistry()
+        registry.register(_Stores(services))
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # not annotated
+            own = b""
+        else:
+            own = generate_latest(REGISTRY)
+        text = own + await services.runtime.run(generate_latest, registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+    ]
+
+
+class _Stores(Collector):
+    """Figures that stand in the stores of models and runs."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the stores."""
+        live = self._services.models.current
+        info = GaugeMetricFamily("jobrec_model_info", "The live model", labels=["version"])
+        age = GaugeMetricFamily("jobrec_model_age_seconds", "Since the live model was trained")
+        if live is not None:
+            info.add_metric([live.manifest.version], 1)
+            elapsed = self._services.clock() - live.manifest.trained_at
+            age.add_metric([], elapsed.total_seconds())
+        yield info
+        yield age
+        durations: dict[str, list[float]] = defaultdict(list)
+        for run in self._services.runs.recent(_COUNTED_RUNS):
+            if run.finished_at is not None and run.started_at is not None:
+                elapsed = run.finished_at - run.started_at
+                durations[run.status.lower()].append(elapsed.total_seconds())
+        runs = SummaryMetricFamily(
+            "jobrec_training_run_seconds",
+            f"Durations of the newest {_COUNTED_RUNS:,} training runs by outcome",
+            labels=["outcome"],
+        )
+        for outcome, seconds in sorted(durations.items()):
+            runs.add_metric([outcome], count_value=len(seconds), sum_value=sum(seconds))
+        yield runs
+
+
+def _json(content: object, status: int) -> Response:
+    return Response(
+        orjson.dumps(content),
+        status,
+        media_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
