@@ -5,10 +5,8 @@ Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets (200
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,7 @@ class AlsParameters:
         alpha: confidence in a pair is alpha times its score. It is used as it is: below 1 it
             would weigh less than a job never seen.
         iterations: passes over users and jobs.
-        threads: 0 takes all processors that the process may use.
+        threads: processors to use.
 
     Raises:
         InputError: a value is out of bounds.
@@ -42,13 +40,13 @@ class AlsParameters:
     regularization: float = 0.05
     alpha: float = 2.0
     iterations: int = 15
-    threads: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("factors", 1, 4096),
             ("iterations", 1, 10_000),
-            ("threads", 0, 1024),
+            ("threads", 1, 1024),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -93,7 +91,7 @@ class AlsTrainer(Trainer):
                 regularization=parameters.regularization,
                 alpha=parameters.alpha,
                 iterations=parameters.iterations,
-                num_threads=parameters.threads or available_cores(),
+                num_threads=parameters.threads,
                 random_state=seed,
             )
             model.fit(
@@ -109,19 +107,6 @@ class AlsTrainer(Trainer):
                     f"try a regularization above {parameters.regularization}"
                 )
         return FactorRecommender(factors["users"], factors["jobs"])
-
-
-def available_cores() -> int:
-    """Return how many processors this process may use, by its affinity and its cgroup's quota."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        cores = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):  # no cgroup of version 2
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
 def _user_items(interactions: Interactions) -> csr_matrix:

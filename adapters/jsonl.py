@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
+import signal
 import threading
 import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, BinaryIO, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from domain.errors import DatasetMissing, LineRejected, TooManyRejected
 from domain.model import (
@@ -47,9 +51,14 @@ from domain.ranking import Standing
 
 _log = logging.getLogger(__name__)
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 256 << 10
+"""Lines are decoded in blocks whose objects fit the processor's cache."""
+
+SPAN_BYTES = 32 << 20
+"""A plain file of several such spans is read by as many processes as there are processors."""
+
 MAX_LINE_BYTES = 16 << 20
-MERGE_EVENTS = 1 << 20
+PORTION_EVENTS = 1 << 24
 """Activities are counted in portions of so many, which bounds the memory they take."""
 
 
@@ -86,11 +95,20 @@ def find_file(folder: Path, name: str) -> Path:
 
 
 class JsonlActivityLog(ActivityLog):
-    """The activities of a dataset folder."""
+    """The activities of a dataset folder.
 
-    def __init__(self, folder: Path, tolerance: Tolerance | None = None) -> None:
+    Args:
+        folder: holds the file.
+        tolerance: how many bad lines are accepted.
+        processes: read a large plain file at once.
+    """
+
+    def __init__(
+        self, folder: Path, tolerance: Tolerance | None = None, processes: int = 1
+    ) -> None:
         self._folder = folder
         self._tolerance = tolerance or Tolerance()
+        self._processes = processes
 
     def stamp(self) -> object:
         """Return what changes whenever the file does."""
@@ -100,21 +118,38 @@ class JsonlActivityLog(ActivityLog):
         self, window: TimeWindow, on_progress: OnProgress
     ) -> tuple[ActivityTally, ReadReport]:
         """Count the activities in a window; see the port."""
-        lines = _Lines(
-            find_file(self._folder, "activities"), _ACTIVITY, self._tolerance, on_progress
-        )
+        path = find_file(self._folder, "activities")
+        lines = _Lines(path, _ACTIVITY, self._tolerance, on_progress)
         parts: list[ActivityTally] = []
-        pending: list[_Columns] = []
+        pending = _Columns.none()
         outside = 0
+        for columns in self._columns(path, lines):
+            inside = columns.within(window)
+            outside += columns.rows - inside.rows
+            pending.extend(inside)
+            if pending.rows >= PORTION_EVENTS:
+                parts = [ActivityTally.merged([*parts, pending.counted()])]
+                pending = _Columns.none()
+        tally = ActivityTally.merged([*parts, pending.counted()])
+        return tally, lines.report(outside=outside)
+
+    def _columns(self, path: Path, lines: _Lines[_ActivityRow]) -> Iterator[_Columns]:
+        spans = _spans(path) if self._processes > 1 else []
+        if spans:
+            # Spawned, not forked: other threads of this process may hold locks
+            context = multiprocessing.get_context("spawn")
+            with context.Pool(self._processes, _ignore_interrupts) as pool:
+                for span, (columns, report) in zip(
+                    spans, pool.imap(_read_span, spans), strict=True
+                ):
+                    lines.absorb(report, span)
+                    yield columns
+            lines.check_share()
+            return
         for rows in lines:
-            columns = _Columns.of(rows)
-            inside = window.contains(columns.timestamps)
-            outside += int(len(inside) - inside.sum())
-            pending.append(columns if inside.all() else columns.select(inside))
-            if sum(map(len, pending)) >= MERGE_EVENTS:
-                _count(pending, parts)
-        _count(pending, parts)
-        return ActivityTally.merged(parts), lines.report(outside=outside)
+            columns = _Columns.none()
+            columns.add(rows)
+            yield columns
 
 
 def read_jobs(
@@ -329,12 +364,18 @@ class _Lines(Generic[Row]):
     """The rows of one file, block by block, and the account of its lines."""
 
     def __init__(
-        self, path: Path, shape: _Shape[Row], tolerance: Tolerance, on_progress: OnProgress
+        self,
+        path: Path,
+        shape: _Shape[Row],
+        tolerance: Tolerance,
+        on_progress: OnProgress,
+        span: _Span | None = None,
     ) -> None:
         self._path = path
         self._shape = shape
         self._tolerance = tolerance
         self._on_progress = on_progress
+        self._span = span
         self._decoder = msgspec.json.Decoder(shape.row)
         self._read = 0
         self._rejected: Counter[str] = Counter()
@@ -348,8 +389,33 @@ class _Lines(Generic[Row]):
             LineRejected: a line is bad and the tolerance is strict.
             TooManyRejected: more lines are bad than the tolerance accepts.
         """
-        for block in _line_blocks(self._path, self._on_progress):
+        for block in _line_blocks(self._path, self._on_progress, self._span):
             yield self._rows(block)
+        self.check_share()
+
+    def absorb(self, report: ReadReport, span: _Span) -> None:
+        """Add the account of the span that follows what was read so far.
+
+        Raises:
+            LineRejected: a line is bad and the tolerance is strict.
+        """
+        first = {
+            cause: replace(line, line=line.line + self._read)
+            for cause, line in report.first.items()
+        }
+        if first and self._tolerance.strict:
+            raise LineRejected(str(min(first.values(), key=attrgetter("line"))))
+        self._read += report.read
+        self._rejected.update(report.rejected)
+        self._first = {**first, **self._first}
+        self._on_progress(span.end, span.path.stat().st_size)
+
+    def check_share(self) -> None:
+        """Stop where too many lines were bad.
+
+        Raises:
+            TooManyRejected: more than the tolerance accepts.
+        """
         bad = self._rejected.total()
         if bad > self._tolerance.max_rejected * self._read:
             summary = "\n".join(self.report().lines())
@@ -431,55 +497,119 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Columns:
-    """Activities as parallel columns."""
+    """Activities as parallel columns, each in pieces."""
 
-    user_ids: np.ndarray[Any, np.dtype[np.int64]]
-    job_ids: np.ndarray[Any, np.dtype[np.int64]]
-    kinds: np.ndarray[Any, np.dtype[np.int8]]
-    timestamps: np.ndarray[Any, np.dtype[np.float64]]
+    user_ids: list[NDArray[np.integer]]
+    job_ids: list[NDArray[np.integer]]
+    kinds: list[NDArray[np.int8]]
+    timestamps: list[TimeArray]
+    rows: int = 0
 
     @classmethod
-    def of(cls, rows: Sequence[_ActivityRow]) -> _Columns:
-        count = len(rows)
-        return cls(
-            # Digit strings become numbers on the way
-            np.fromiter(map(attrgetter("user_id"), rows), np.int64, count),
-            np.fromiter(map(attrgetter("job_id"), rows), np.int64, count),
-            np.fromiter(map(_KINDS.__getitem__, map(attrgetter("type"), rows)), np.int8, count),
-            # None becomes NaN
-            np.array([row.timestamp for row in rows], dtype=np.float64),
-        )
+    def none(cls) -> _Columns:
+        return cls([], [], [], [])
 
-    def select(self, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> _Columns:
+    def add(self, rows: Sequence[_ActivityRow]) -> None:
+        """Add decoded rows."""
+        # Digit strings become numbers on the way, and None becomes NaN
+        self.user_ids.append(_narrow(np.array([row.user_id for row in rows], dtype=np.int64)))
+        self.job_ids.append(_narrow(np.array([row.job_id for row in rows], dtype=np.int64)))
+        self.kinds.append(np.array([_KINDS[row.type] for row in rows], dtype=np.int8))
+        self.timestamps.append(np.array([row.timestamp for row in rows], dtype=np.float64))
+        self.rows += len(rows)
+
+    def extend(self, other: _Columns) -> None:
+        """Add the pieces of other columns."""
+        self.user_ids += other.user_ids
+        self.job_ids += other.job_ids
+        self.kinds += other.kinds
+        self.timestamps += other.timestamps
+        self.rows += other.rows
+
+    def joined(self) -> _Columns:
+        """Return the same with one piece each; the pieces are given up on the way."""
         return _Columns(
-            self.user_ids[chosen], self.job_ids[chosen], self.kinds[chosen], self.timestamps[chosen]
+            [_drained(self.user_ids)],
+            [_drained(self.job_ids)],
+            [_drained(self.kinds)],
+            [_drained(self.timestamps)],
+            self.rows,
         )
 
-    def __len__(self) -> int:
-        return len(self.user_ids)
-
-
-def _count(pending: list[_Columns], parts: list[ActivityTally]) -> None:
-    """Count what is pending, and merge while a part is not far smaller than its neighbour.
-
-    So the parts never hold many more rows than the tally that they add up to.
-    """
-    if not pending:
-        return
-    parts.append(
-        ActivityTally.from_events(
-            np.concatenate([columns.user_ids for columns in pending]),
-            np.concatenate([columns.job_ids for columns in pending]),
-            np.concatenate([columns.kinds for columns in pending]),
-            np.concatenate([columns.timestamps for columns in pending]),
+    def within(self, window: TimeWindow) -> _Columns:
+        """Return what lies in a time window."""
+        if window.is_unbounded:
+            return self
+        whole = self.joined()
+        inside = window.contains(whole.timestamps[0])
+        return _Columns(
+            [whole.user_ids[0][inside]],
+            [whole.job_ids[0][inside]],
+            [whole.kinds[0][inside]],
+            [whole.timestamps[0][inside]],
+            int(inside.sum()),
         )
-    )
-    pending.clear()
-    while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
-        latest = parts.pop()
-        parts[-1] = ActivityTally.merged([parts[-1], latest])
+
+    def counted(self) -> ActivityTally:
+        """Return the tally; the columns are given up on the way."""
+        return ActivityTally.from_events(
+            _drained(self.user_ids),
+            _drained(self.job_ids),
+            _drained(self.kinds),
+            _drained(self.timestamps),
+        )
+
+
+def _narrow(ids: NDArray[np.int64]) -> NDArray[np.integer]:
+    return ids.astype(np.int32) if ids.max(initial=0) <= np.iinfo(np.int32).max else ids
+
+
+def _drained(pieces: list[NDArray[Any]]) -> NDArray[Any]:
+    """Join pieces and empty the list, so that they do not take memory twice for long."""
+    whole = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+    pieces.clear()
+    return whole
+
+
+class _Span(NamedTuple):
+    """A stretch of whole lines of a plain file."""
+
+    path: Path
+    start: int
+    end: int
+
+
+def _spans(path: Path) -> list[_Span]:
+    """Cut a plain file into spans at line ends; a compressed file is not cut."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(4)
+        if size <= SPAN_BYTES or any(head.startswith(magic) for magic in _MAGIC):
+            return []
+        cuts = [0]
+        while cuts[-1] < size:
+            file.seek(min(size, cuts[-1] + SPAN_BYTES) - 1)
+            while (piece := file.read(BLOCK_BYTES)) and b"\n" not in piece:
+                pass
+            behind = len(piece) - piece.find(b"\n") - 1 if piece else 0
+            cuts.append(file.tell() - behind)
+    return [_Span(path, *cut) for cut in pairwise(cuts)]
+
+
+def _read_span(span: _Span) -> tuple[_Columns, ReadReport]:
+    """Read a span in a process of its own; its line numbers begin at 1."""
+    lines = _Lines(span.path, _ACTIVITY, Tolerance(max_rejected=1), nobody, span)
+    columns = _Columns.none()
+    for rows in lines:
+        columns.add(rows)
+    return columns.joined(), lines.report()
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, which ends its children."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _moment(value: datetime | float | None) -> datetime | None:
@@ -508,15 +638,15 @@ _MAGIC: dict[bytes, Callable[[], Any]] = {
 _COMPRESSED_CHUNK = 256 << 10
 
 
-def _line_blocks(path: Path, on_progress: OnProgress) -> Iterator[bytes]:
+def _line_blocks(path: Path, on_progress: OnProgress, span: _Span | None) -> Iterator[bytes]:
     """Yield blocks of whole lines; only the last may lack its line feed.
 
     A line of more than MAX_LINE_BYTES comes as a block of its own, cut short.
     """
     carry = b""
     is_skipping = False
-    is_start = True
-    for chunk in _chunks(path, on_progress):
+    is_start = span is None or span.start == 0
+    for chunk in _chunks(path, on_progress) if span is None else _span_chunks(span):
         data = carry + chunk
         if is_start:
             data = data.removeprefix(b"\xef\xbb\xbf")
@@ -549,6 +679,16 @@ def _chunks(path: Path, on_progress: OnProgress) -> Iterator[bytes]:
                 yield chunk
     except (OSError, zlib.error, zstandard.ZstdError) as error:
         raise DatasetMissing(f"cannot read {path}: {error}") from error
+
+
+def _span_chunks(span: _Span) -> Iterator[bytes]:
+    try:
+        with span.path.open("rb") as file:
+            file.seek(span.start)
+            while chunk := file.read(min(BLOCK_BYTES, span.end - file.tell())):
+                yield chunk
+    except OSError as error:
+        raise DatasetMissing(f"cannot read {span.path}: {error}") from error
 
 
 def _plain(file: BinaryIO) -> Iterator[bytes]:

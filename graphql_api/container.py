@@ -21,6 +21,7 @@ from domain.evaluation import PromotionPolicy
 from domain.ports import SnapshotStore, Trainer, TrainingRuns
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
+from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
     name = values.pop("name")
     if name != "als":
         raise TrainingError(f"this release has no trainer {name!r}")
-    return AlsTrainer(AlsParameters(**values))
+    return AlsTrainer(AlsParameters(threads=available_cores(), **values))
 
 
 def _als_trainer(settings: Settings) -> AlsTrainer:
@@ -52,7 +53,7 @@ def _als_trainer(settings: Settings) -> AlsTrainer:
             regularization=settings.regularization,
             alpha=settings.alpha,
             iterations=settings.iterations,
-            threads=settings.threads,
+            threads=settings.threads or available_cores(),
         )
     )
 
@@ -73,7 +74,7 @@ class Container(containers.DeclarativeContainer):
         max_rejected=settings.provided.max_rejected,
     )
     activity_log: providers.Provider[JsonlActivityLog] = providers.ThreadSafeSingleton(
-        JsonlActivityLog, settings.provided.data, tolerance
+        JsonlActivityLog, settings.provided.data, tolerance, providers.Callable(available_cores)
     )
     catalog: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
         JsonlCatalog, settings.provided.data, tolerance
