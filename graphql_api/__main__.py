@@ -45,6 +45,7 @@ from domain.model import TimeWindow
 from domain.ports import Begun, Busy
 from domain.runs import RunRequest, RunStatus, TrainingPhase, TrainingRun
 from graphql_api.container import Container
+from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
 
 _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
@@ -220,8 +221,11 @@ def _train_once(container: Container, request: RunRequest) -> int:
 def execute_run(run_id: str, lease: int) -> None:
     """Carry out a run that a serving process began; it hands its lease over as a descriptor."""
     os.set_inheritable(lease, False)
-    os.nice(19)
+    # Serving comes first: a lower priority, and a processor left to it where there are several
+    os.nice(10)
     settings = Settings()  # type: ignore[call-arg] # pydantic fills it from the environment
+    if settings.threads == 0:
+        settings = settings.model_copy(update={"threads": max(1, available_cores() - 1)})
     _configure_logging(settings)
     container = Container(settings=settings)
     container.training().execute(container.runs().get(run_id), lambda *_: None)

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import orjson
-from graphql import FieldNode, OperationDefinitionNode, OperationType
+from graphql import DocumentNode, FieldNode, GraphQLError, OperationDefinitionNode, OperationType
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -29,7 +29,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from strawberry.extensions import SchemaExtension
-from strawberry.types import ExecutionContext
 
 from graphql_api.schema import Services
 
@@ -53,9 +52,12 @@ class Observed(SchemaExtension):
         begun = time.perf_counter()
         yield
         context = self.execution_context
-        operation, is_timed = _operation(context)
-        errors = getattr(context.result, "errors", None) or context.pre_execution_errors
-        outcome = str((errors[0].extensions or {}).get("code")) if errors else "OK"
+        errors = getattr(context.result, "errors", None) or context.pre_execution_errors or []
+        first: GraphQLError | None = errors[0] if errors else None
+        outcome = "OK" if first is None else str((first.extensions or {}).get("code"))
+        # An error without a path was found before anything was executed
+        is_invalid = first is not None and first.path is None
+        operation, is_timed = _operation(None if is_invalid else context.graphql_document)
         _REQUESTS.labels(operation, outcome).inc()
         if is_timed:
             _SECONDS.labels(operation).observe(time.perf_counter() - begun)
@@ -66,10 +68,9 @@ def count_refusal(code: str) -> None:
     _REQUESTS.labels("none", code).inc()
 
 
-def _operation(context: ExecutionContext) -> tuple[str, bool]:
+def _operation(document: DocumentNode | None) -> tuple[str, bool]:
     """Name an operation by its root field, from a set that callers cannot enlarge."""
-    document = context.graphql_document
-    if document is None or context.pre_execution_errors:
+    if document is None:
         return "invalid", True
     operations = [
         node for node in document.definitions if isinstance(node, OperationDefinitionNode)

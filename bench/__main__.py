@@ -1,0 +1,67 @@
+"""Run benches and write down what they found: `python -m bench --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench import ingest, train
+from bench.measuring import ROOT
+from bench.report import Report, machine_facts, update_document
+
+# A new bench is a function like these: (scratch, quick=...) -> Report
+_BENCHES: dict[str, Callable[..., Report]] = {"ingest": ingest.run, "train": train.run}
+_DOCUMENT = ROOT / "docs" / "benchmarks.md"
+
+
+def main() -> None:
+    """Parse the arguments, and run the benches one after the other."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, side by side.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_BENCHES)} [all]")
+    parser.add_argument("--quick", action="store_true", help="small sizes; for trying out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--scratch", type=Path, metavar="DIR", help="keep and reuse datasets there")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(_BENCHES):
+        parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(_BENCHES)}")
+    names = [name for name in _BENCHES if name in arguments.names or not arguments.names]
+    if arguments.scratch is not None:
+        arguments.scratch.mkdir(parents=True, exist_ok=True)
+        measured = _run(names, arguments.scratch.absolute(), quick=arguments.quick)
+    else:
+        with tempfile.TemporaryDirectory(prefix="jobrec-bench-") as scratch:
+            measured = _run(names, Path(scratch), quick=arguments.quick)
+    if arguments.json is not None:
+        record = {report.name: report.record(facts) for report, facts in measured}
+        encoded = json.dumps({"quick": arguments.quick, "benches": record}, indent=2)
+        arguments.json.write_text(f"{encoded}\n", encoding="utf-8")
+        print(f"wrote {arguments.json}", file=sys.stderr)
+    if arguments.quick:
+        print(
+            f"--quick: targets are for the full sizes; {_DOCUMENT.relative_to(ROOT)} stays",
+            file=sys.stderr,
+        )
+    else:
+        update_document(_DOCUMENT, {report.name: report.lines(facts) for report, facts in measured})
+        print(f"wrote {_DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
+
+
+def _run(names: list[str], scratch: Path, *, quick: bool) -> list[tuple[Report, dict[str, Any]]]:
+    """Run benches, and print each report when it is there, with the facts of its machine."""
+    measured = []
+    for name in names:
+        print(f"{name} ...", file=sys.stderr)
+        facts = machine_facts()
+        report = _BENCHES[name](scratch, quick=quick)
+        print("\n".join(report.lines(facts)), flush=True)
+        measured.append((report, facts))
+    return measured
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Reading an activity file to counts per (user, job, kind)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+from bench import data
+from bench.child import Outcome, Stopwatch
+from bench.measuring import Candidate, calling, measure
+from bench.report import Finding, Report
+
+_JOBREC, _NAIVE = "jobrec", "json + dict"
+# 382,815 lines times this
+_SCALE, _QUICK_SCALE = 26.2, 0.5
+
+
+def run(scratch: Path, *, quick: bool) -> Report:
+    """Measure jobrec against the straightforward way."""
+    path = data.demo(scratch, _QUICK_SCALE if quick else _SCALE) / "activities.jsonl"
+    # Of this set only the activities are read; the rest is as large again
+    for other in ("jobs.jsonl", "users.jsonl"):
+        (path.parent / other).unlink(missing_ok=True)
+    lines = data.warm(path)
+    repetitions = 2 if quick else 3
+    results = measure(
+        [
+            Candidate(_JOBREC, calling(jobrec, str(path.parent)), repetitions=repetitions),
+            Candidate(_NAIVE, calling(json_and_dict, str(path)), repetitions=repetitions),
+        ]
+    )
+    ours, naive = results[_JOBREC], results[_NAIVE]
+    return Report(
+        name="ingest",
+        title=f"{lines:,} activity lines ({path.stat().st_size / 1e6:,.0f} MB, in the page cache) "
+        "to counts per (user, job, kind)",
+        results=[ours, naive],
+        items=lines,
+        items_name="lines",
+        notes=[
+            (
+                "jobrec: `JsonlActivityLog.tally`, which also checks every line, keeps the times "
+                "of each pair's first and last activity, and orders the pairs."
+            ),
+            (
+                "json + dict: `json.loads` of every line, counts in a dict in a dict in a dict; "
+                "no checks, no times."
+            ),
+            "Both count what they found afterwards, outside the time; the counts agree.",
+        ],
+        findings=[
+            Finding(f"time, {_NAIVE} / {_JOBREC}", naive.seconds / ours.seconds, at_least=6),
+            Finding(f"peak memory of {_JOBREC}", ours.peak_bytes / 1e6, "MB", at_most=1_200),
+            Finding(f"peak memory, {_NAIVE} / {_JOBREC}", naive.peak_bytes / ours.peak_bytes),
+        ],
+    )
+
+
+def jobrec(folder: str) -> Outcome:
+    """Count with jobrec's reader."""
+    from domain.model import ActivityKind, TimeWindow
+    from domain.ports import nobody
+
+    log = data.activity_log(folder)
+    watch = Stopwatch()
+    tally, _ = log.tally(TimeWindow(), nobody)
+    watch.lap("counting")
+    totals = {kind.word: tally.total(kind) for kind in ActivityKind if tally.total(kind)}
+    return watch.outcome({"pairs": len(tally), **totals})
+
+
+def json_and_dict(path: str) -> Outcome:
+    """Count as one writes it without thinking of millions, though not carelessly."""
+    watch = Stopwatch()
+    counts: dict[int, dict[int, dict[str, int]]] = {}
+    with Path(path).open(encoding="utf-8") as file:
+        for line in file:
+            activity = json.loads(line)
+            user, job = activity["user_id"], activity["job_id"]
+            # Strings that are shared, not one for each pair
+            kind = sys.intern(activity["type"])
+            jobs = counts.get(user)
+            if jobs is None:
+                jobs = counts[user] = {}
+            kinds = jobs.get(job)
+            if kinds is None:
+                jobs[job] = {kind: 1}
+            else:
+                kinds[kind] = kinds.get(kind, 0) + 1
+    watch.lap("counting")
+    totals: Counter[str] = Counter()
+    for jobs in counts.values():
+        for kinds in jobs.values():
+            totals.update(kinds)
+    return watch.outcome({"pairs": sum(map(len, counts.values())), **totals})
