@@ -136,7 +136,9 @@ class ActivityTally:
             kinds: shape (events,), `ActivityKind` values.
             timestamps: shape (events,), epoch seconds, NaN where unknown.
         """
-        users, jobs = np.asarray(user_ids), np.asarray(job_ids)
+        # An empty sequence would be an array of floats
+        users = np.asarray(user_ids, dtype=None if len(user_ids) else np.int64)
+        jobs = np.asarray(job_ids, dtype=None if len(job_ids) else np.int64)
         groups = _PairGroups.of(users, jobs)
         kind_column = np.asarray(kinds, dtype=np.int8)[groups.order]
         counts = np.empty((len(groups.starts), len(ActivityKind)), dtype=np.uint32)

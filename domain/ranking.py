@@ -70,11 +70,11 @@ class RankingPolicy:
     """Which jobs may stand in a list, and how a list is completed.
 
     Attributes:
-        unlisted: jobs absent from the catalogue are served as bare ids, or hidden. They never
-            satisfy a filter.
+        unlisted: jobs absent from the catalogue are hidden, since nobody could read them, or
+            served as bare ids. They never satisfy a filter.
     """
 
-    unlisted: Unlisted = Unlisted.SERVE
+    unlisted: Unlisted = Unlisted.HIDE
 
     def eligible(self, standing: Standing) -> BoolArray:
         """Tell which of the model's jobs may be recommended, shape (jobs,)."""

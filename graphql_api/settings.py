@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     max_shrink: float = Field(0.3, description="go live if jobs or people shrank by at most this")
 
     unlisted: Unlisted = Field(
-        Unlisted.SERVE, description="jobs absent from the catalogue: serve or hide"
+        Unlisted.HIDE, description="jobs absent from the catalogue: serve or hide"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
