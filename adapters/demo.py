@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import orjson
 
+from domain.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -387,10 +389,10 @@ class DemoSize:
             scale: Size relative to the reference, `MIN_SCALE` to `MAX_SCALE`.
 
         Raises:
-            ValueError: The scale is out of bounds.
+            InputError: The scale is out of bounds.
         """
         if not MIN_SCALE <= scale <= MAX_SCALE:
-            raise ValueError(f"scale must be between {MIN_SCALE} and {MAX_SCALE}, got {scale}")
+            raise InputError(f"scale must be between {MIN_SCALE} and {MAX_SCALE}, got {scale}")
         full = cls.reference()
         growth: float = scale**0.5 if scale < 1 else scale**0.25
 
@@ -481,7 +483,7 @@ def write_demo(
         The counts of what was written.
 
     Raises:
-        ValueError: An argument is out of its bounds.
+        InputError: An argument is out of its bounds.
         OSError: The folder cannot be written to.
     """
     size = DemoSize.scaled(scale)
@@ -606,19 +608,19 @@ class _Events:
 def _check(folder: Path, size: DemoSize, seed: int, until: datetime, applies: int) -> None:
     """Refuse arguments that cannot be met, before anything is drawn or written."""
     if seed < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed}")
+        raise InputError(f"seed must be 0 or more, got {seed}")
     if until.utcoffset() is None:
-        raise ValueError(f"until must carry a time zone, got {until.isoformat()}")
+        raise InputError(f"until must carry a time zone, got {until.isoformat()}")
     if not _FIRST_YEAR <= until.year <= _LAST_YEAR:
-        raise ValueError(
+        raise InputError(
             f"until must lie in the years {_FIRST_YEAR} to {_LAST_YEAR}, got {until.isoformat()}"
         )
     if not 0 <= applies <= size.redirects:
-        raise ValueError(
+        raise InputError(
             f"applies must be between 0 and the {size.redirects} redirects, got {applies}"
         )
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"folder must be a directory, got the file {folder}")
+        raise InputError(f"folder must be a directory, got the file {folder}")
 
 
 def _draw_people(rng: np.random.Generator, size: DemoSize, year: int) -> _People:

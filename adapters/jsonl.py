@@ -781,13 +781,13 @@ class JsonlCatalog(Catalog):
         return JobPage(found, has_next=False)
 
     def refresh(self) -> None:
-        """Read the files again that have changed since they were read.
+        """Read the jobs, and the files again that have changed since they were read.
 
         Raises:
             DataError: a changed file cannot be used; what was read before stays.
         """
         with self._lock:
-            if self._jobs is not None and self._jobs.stamp != _stamp(self._job_file()):
+            if self._jobs is None or self._jobs.stamp != _stamp(self._job_file()):
                 self._jobs = self._read_jobs()
             if self._users is not None and self._users[0] != _stamp(self._user_file()):
                 self._users = self._read_users()

@@ -112,6 +112,12 @@ def _options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return decorate
 
 
+def _option(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - whatever click takes
+    """Make an option of one command, with its variable."""
+    variable = f"JOBREC_{flag.removeprefix('--').upper()}"
+    return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
+
+
 _DATA = ("data", "state", "strict", "max_rejected")
 _LEARNING = (
     "factors",
@@ -136,10 +142,10 @@ def cli() -> None:
 
 @cli.command()
 @_options("data")
-@click.option("--scale", default=1.0, show_default=True, help="size; 1 has 382,815 activities")
-@click.option("--seed", default=42, show_default=True, help="the same seed, the same bytes")
-@click.option("--until", help="the dataset's present, RFC 3339 [default: today, 00:00 UTC]")
-@click.option("--applies", default=0, show_default=True, help="applications to add")
+@_option("--scale", default=1.0, show_default=True, help="size; 1 has 382,815 activities")
+@_option("--seed", default=42, show_default=True, help="the same seed, the same bytes")
+@_option("--until", help="the dataset's present, RFC 3339 [default: today, 00:00 UTC]")
+@_option("--applies", default=0, show_default=True, help="applications to add")
 def demo(settings: Settings, scale: float, seed: int, until: str | None, applies: int) -> None:
     """Write a synthetic dataset with planted tastes into the dataset folder."""
     from adapters.demo import write_demo
@@ -164,12 +170,12 @@ def demo(settings: Settings, scale: float, seed: int, until: str | None, applies
 
 @cli.command()
 @_options(*_DATA, *_LEARNING, "log_level")
-@click.option("--since", help="learn only from activities at or after this time, RFC 3339")
-@click.option("--until", help="learn only from activities before this time, RFC 3339")
-@click.option("--note", help="a remark for the list of runs")
-@click.option("--force", is_flag=True, help="go live even where the promotion policy refuses")
-@click.option("--every", metavar="TIME", help="train again and again, for example 6h, 30m, 45s")
-@click.option("--watch", is_flag=True, help="train again whenever the activities change")
+@_option("--since", help="learn only from activities at or after this time, RFC 3339")
+@_option("--until", help="learn only from activities before this time, RFC 3339")
+@_option("--note", help="a remark for the list of runs")
+@_option("--force", is_flag=True, help="go live even where the promotion policy refuses")
+@_option("--every", metavar="TIME", help="train again and again, for example 6h, 30m, 45s")
+@_option("--watch", is_flag=True, help="train again whenever the activities change")
 def train(
     settings: Settings,
     since: str | None,
@@ -243,7 +249,9 @@ def serve(settings: Settings) -> None:
         settings = Settings(**{**settings.model_dump(), "admin_token": token})
         click.echo(f"admin token for this start: {token}")
     os.environ.update(settings.environment(secrets=True))
-    if Container(settings=settings).snapshots().live() is None:
+    container = Container(settings=settings)
+    container.catalog().refresh()
+    if container.snapshots().live() is None:
         click.echo("no model yet: training the first")
         trained = subprocess.run([sys.executable, "-m", "graphql_api", "train"], check=False)
         if trained.returncode not in {0, _BUSY, _REFUSED}:
@@ -268,10 +276,10 @@ def serve(settings: Settings) -> None:
 @cli.command()
 @_options("data", "state", "unlisted")
 @click.argument("user_id", required=False)
-@click.option("--users", type=click.File("r"), help="a file with an id a line, - for stdin")
-@click.option("--out", type=click.Path(path_type=Path), help="write JSON lines here")
-@click.option("--first", default=10, show_default=True, help="length of the lists")
-@click.option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
+@_option("--users", type=click.File("r"), help="a file with an id a line, - for stdin")
+@_option("--out", type=click.Path(path_type=Path), help="write JSON lines here")
+@_option("--first", default=10, show_default=True, help="length of the lists")
+@_option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
 def recommend(
     settings: Settings,
     user_id: str | None,
@@ -301,19 +309,20 @@ def recommend(
         return
     target = click.open_file(str(out), "wb", atomic=True) if out else sys.stdout.buffer
     count = 0
-    with target:
+    with target, _Bar("lists") as bar:
         for batch in _batches(_ids(users)):
             for answer in recommending.for_users(batch, first):
                 target.write(orjson.dumps(_record(answer), option=orjson.OPT_APPEND_NEWLINE))
             count += len(batch)
+            bar.update(count, None)
     click.echo(f"{count:,} lists written", err=True)
 
 
 @cli.command()
 @_options("data", "state", "unlisted")
 @click.argument("job_id")
-@click.option("--first", default=10, show_default=True, help="length of the list")
-@click.option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
+@_option("--first", default=10, show_default=True, help="length of the list")
+@_option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
 def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
     """List the jobs that the same people are drawn to as to JOB_ID."""
     container = Container(settings=settings)
@@ -392,7 +401,7 @@ def models() -> None:
 
 @models.command("list")
 @_options("state")
-@click.option("--json", "as_json", is_flag=True, help="print a JSON line a model")
+@_option("--json", "as_json", is_flag=True, help="print a JSON line a model")
 def list_models(settings: Settings, as_json: bool) -> None:
     """List the stored models, newest first; the live one is marked with a star."""
     container = Container(settings=settings)
@@ -441,7 +450,7 @@ def rollback_model(settings: Settings) -> None:
 @_options("data", "state")
 @click.argument("a")
 @click.argument("b")
-@click.option("--first", default=10, show_default=True, help="how many of the moved jobs to list")
+@_option("--first", default=10, show_default=True, help="how many of the moved jobs to list")
 def compare_models(settings: Settings, a: str, b: str, first: int) -> None:
     """Show how the lists of models A and B differ."""
     container = Container(settings=settings)
@@ -483,7 +492,7 @@ class _Bar:
                 click.echo(f"{label} ...", err=True)
         self.update(done, total)
 
-    def update(self, done: int, total: int) -> None:
+    def update(self, done: int, total: int | None) -> None:
         """Show progress."""
         if not sys.stderr.isatty():
             return

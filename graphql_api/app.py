@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,8 +17,10 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
+from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.http.exceptions import NonJsonMessageReceived
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types.unset import UnsetType
 from threadpoolctl import threadpool_limits
 
 from application.training import Retraining
@@ -89,8 +91,24 @@ def configure_logging(settings: Settings) -> None:
     )
 
 
+class _WebSocketAdapter(ASGIWebSocketAdapter):
+    """Lets the protocol answer what is no message; otherwise it would end in a traceback."""
+
+    async def iter_json(
+        self, *, ignore_parsing_errors: bool = False
+    ) -> AsyncGenerator[object, None]:
+        """Return the messages as they come."""
+        try:
+            async for message in super().iter_json(ignore_parsing_errors=ignore_parsing_errors):
+                yield message
+        except HTTPException as error:
+            raise NonJsonMessageReceived from error
+
+
 class _Endpoint(GraphQL[Context, None]):
     """`/graphql`: pages for browsers, JSON for everybody else, a code on every error."""
+
+    websocket_adapter_class = _WebSocketAdapter
 
     def __init__(self, services: Services, admin_token: str | None) -> None:
         super().__init__(
@@ -119,15 +137,25 @@ class _Endpoint(GraphQL[Context, None]):
         request: Request | WebSocket,
         response: Response | WebSocket,  # noqa: ARG002 - the library's signature
     ) -> Context:
-        """Tell who calls; a token is compared in constant time and kept nowhere."""
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        is_admin = (
-            self._admin_token is not None
-            and scheme.lower() == "bearer"
-            and secrets.compare_digest(given.strip().encode(), self._admin_token.encode())
+        """Tell who calls."""
+        is_admin = self._is_admin_token(request.headers.get("authorization"))
+        return Context(self._services, is_admin)
+
+    async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
+        """Take a token from the connection's parameters, too: browsers cannot send headers."""
+        for name, value in context.connection_params.items():
+            if name.lower() == "authorization" and self._is_admin_token(value):
+                context.is_admin = True
+        return await super().on_ws_connect(context)
+
+    def _is_admin_token(self, credentials: object) -> bool:
+        """Tell whether `Bearer <token>` is the admin's, in constant time; it is kept nowhere."""
+        if self._admin_token is None or not isinstance(credentials, str):
+            return False
+        scheme, _, given = credentials.partition(" ")
+        return scheme.lower() == "bearer" and secrets.compare_digest(
+            given.strip().encode(), self._admin_token.encode()
         )
-        caller = "admin" if is_admin else "anonymous"
-        return Context(self._services, caller, is_admin, self._services.models.current)
 
     async def render_graphql_ide(self, request: Request) -> Response:
         """Return GraphiQL from our own files."""

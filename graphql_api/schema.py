@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import strawberry
@@ -76,18 +77,27 @@ class Services:
     clock: Clock
 
 
-@dataclass(frozen=True)
+@dataclass
 class Context:
-    """What a resolver knows of its request."""
+    """What a resolver knows of its request, or of its web socket connection.
+
+    Attributes:
+        connection_params: what a web socket's client said of itself when it connected.
+    """
 
     services: Services
-    caller: str
     is_admin: bool
-    pinned: LiveModel | None
+    pinned: LiveModel | None = None
+    connection_params: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def caller(self) -> str:
+        """Who asks, as records name them."""
+        return "admin" if self.is_admin else "anonymous"
 
     @property
     def live(self) -> LiveModel:
-        """The model that was live when the request came: one for the whole answer.
+        """The model that was live when the operation came: one for the whole answer.
 
         Raises:
             ModelNotReady: there was none.
@@ -456,6 +466,26 @@ class Schema(strawberry.Schema):
         errors[:] = [_coded(error, is_parsed=is_parsed) for error in errors[:MAX_ERRORS]]
 
 
+class _OneModel(SchemaExtension):
+    """Gives each operation the model that is live then; a web socket outlives many models."""
+
+    def on_operation(self) -> Iterator[None]:
+        """Pin the model."""
+        context: Context = self.execution_context.context
+        self.execution_context.context = replace(context, pinned=context.services.models.current)
+        yield
+
+
+class _ParserCache(ParserCache):
+    """Leaves what cannot be parsed to the schema, which answers it over every transport."""
+
+    def on_parse(self) -> Iterator[None]:
+        """Take the document from the cache, where it is one."""
+        with suppress(GraphQLError):
+            next(super().on_parse())
+        yield
+
+
 def create_schema(*extensions: type[SchemaExtension]) -> Schema:
     """Return the schema, with caches that are shared by all requests."""
     return Schema(
@@ -465,7 +495,8 @@ def create_schema(*extensions: type[SchemaExtension]) -> Schema:
         config=StrawberryConfig(auto_camel_case=True),
         extensions=[
             *extensions,
-            lambda: ParserCache(maxsize=256),
+            _OneModel,
+            lambda: _ParserCache(maxsize=256),
             lambda: ValidationCache(maxsize=256),
         ],
     )

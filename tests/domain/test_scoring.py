@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from domain.errors import InputError
+from domain.model import ActivityKind, ActivityTally, CountArray
+from domain.scoring import ScoringPolicy
+
+TABLE = [(impressions, redirects) for impressions in range(13) for redirects in range(13)]
+
+
+def funnel_score(impressions: int, redirects: int) -> int:
+    """Score one pair as the replaced service did, written down apart from the code under test."""
+    i = min(impressions, 10)
+    r = min(redirects, 10)
+    penalty = max(0, i - r)
+    score = 2 * r + i - penalty
+    if redirects > 0:
+        score = max(score, 2)
+    if impressions > 0:
+        score = max(score, 1)
+    return score
+
+
+def counts_of(*rows: tuple[int, int, int]) -> CountArray:
+    return np.array(rows, dtype=np.uint32).reshape(-1, len(ActivityKind))
+
+
+def test_the_funnel_gives_the_replaced_services_scores_over_its_whole_table() -> None:
+    expected = {pair: funnel_score(*pair) for pair in TABLE}
+    scores = ScoringPolicy.funnel().scores(counts_of(*((i, r, 0) for i, r in TABLE)))
+    assert expected == dict(zip(TABLE, scores.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("impressions", "redirects", "score"),
+    [
+        pytest.param(0, 0, 0, id="nothing"),
+        pytest.param(1, 0, 1, id="one ignored impression"),
+        pytest.param(10, 0, 1, id="ten ignored impressions weigh no more"),
+        pytest.param(0, 1, 2, id="a redirect without an impression"),
+        pytest.param(1, 1, 3, id="an impression that was followed"),
+        pytest.param(10, 3, 9, id="three of ten followed"),
+        pytest.param(10, 10, 30, id="the most"),
+        pytest.param(181, 31, 30, id="beyond the cap"),
+        pytest.param(181, 0, 1, id="ignored beyond the cap"),
+        pytest.param(0, 31, 20, id="redirects beyond the cap"),
+    ],
+)
+def test_the_funnel_gives_scores_worked_by_hand(
+    impressions: int, redirects: int, score: int
+) -> None:
+    assert ScoringPolicy.funnel().scores(counts_of((impressions, redirects, 0)))[0] == score
+
+
+def test_floors_raise_what_the_weights_leave_below_them() -> None:
+    policy = ScoringPolicy(
+        impression_weight=0.1, redirect_weight=0.2, impression_floor=0.5, redirect_floor=0.7
+    )
+    counts = counts_of((1, 0, 0), (0, 1, 0), (1, 1, 0), (10, 10, 0), (0, 0, 0))
+    assert policy.scores(counts).tolist() == pytest.approx([0.5, 0.7, 0.7, 3.0, 0.0])
+
+
+@pytest.mark.parametrize("applications", [1, 3, 10, 11, 500])
+def test_applications_add_to_the_score_up_to_the_cap(applications: int) -> None:
+    policy = ScoringPolicy.funnel(apply_weight=2.5)
+    scores = policy.scores(counts_of(*((i, r, applications) for i, r in TABLE)))
+    expected = [funnel_score(i, r) + 2.5 * min(applications, 10) for i, r in TABLE]
+    assert expected == scores.tolist()
+
+
+def test_applications_can_count_for_nothing() -> None:
+    policy = ScoringPolicy.funnel(apply_weight=0)
+    assert policy.scores(counts_of((0, 0, 7), (2, 1, 7))).tolist() == [0, funnel_score(2, 1)]
+
+
+@given(arrays(np.uint32, st.tuples(st.integers(0, 20), st.just(len(ActivityKind)))))
+@settings(deadline=None)
+def test_one_call_scores_like_a_call_for_each_pair(counts: CountArray) -> None:
+    policy = ScoringPolicy(impression_weight=0.3, redirect_weight=1.7, penalty_weight=0.9)
+    together = policy.scores(counts)
+    assert [float(policy.scores(row[None])[0]) for row in counts] == together.tolist()
+    assert together.dtype == np.float32
+
+
+@given(
+    arrays(np.uint32, st.tuples(st.integers(0, 20), st.just(len(ActivityKind)))),
+    st.floats(0, 100),
+    st.floats(0, 100),
+)
+@settings(deadline=None)
+def test_scores_are_finite_and_never_negative(
+    counts: CountArray, weight: float, penalty: float
+) -> None:
+    policy = ScoringPolicy(impression_weight=weight, penalty_weight=penalty, impression_floor=0)
+    scores = policy.scores(counts)
+    assert np.isfinite(scores).all()
+    assert (scores >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "impression_weight",
+        "redirect_weight",
+        "apply_weight",
+        "penalty_weight",
+        "impression_floor",
+        "redirect_floor",
+    ],
+)
+@pytest.mark.parametrize("value", [-0.5, float("inf"), float("nan")])
+def test_a_bad_weight_is_refused_with_its_value_and_the_bound(field: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{field} {value} is not a finite number of at least 0"):
+        ScoringPolicy(**{field: value})  # type: ignore[arg-type] # every field named is a float
+
+
+def test_a_cap_below_1_is_refused_with_its_value_and_the_bound() -> None:
+    with pytest.raises(InputError, match="cap 0 is below 1"):
+        ScoringPolicy(cap=0)
+
+
+def test_a_tally_becomes_a_matrix_without_the_pairs_that_score_0() -> None:
+    kinds = [ActivityKind.IMPRESSION, ActivityKind.APPLY, ActivityKind.REDIRECT]
+    tally = ActivityTally.from_events([4, 4, 9], [1, 2, 3], kinds, [0.0] * 3)
+    matrix = ScoringPolicy.funnel(apply_weight=0).interactions(tally)
+    assert matrix.users.ids.tolist() == [4, 9]
+    assert matrix.jobs.ids.tolist() == [1, 3]
+    assert matrix.scores.tolist() == [1, 2]

@@ -1,0 +1,310 @@
+"""Two serving processes are one service: the same runs, the same model, the same counts."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Service, serving
+from tests.graphql_api.test_service import ONE_RUN, RETRAIN, ended
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="asks Linux who answers"),
+]
+
+SWAP_SECONDS = 1.0
+"""Within this time every worker follows a promotion."""
+SLACK_SECONDS = 0.5
+"""What a busy machine may add to it."""
+
+LISTS = "model { version } items { job { id } }"
+LOAD = f"""query ($user: ID!, $users: [ID!]!) {{
+    model {{ version }}
+    recommendations(userId: $user) {{ {LISTS} }}
+    batchRecommendations(userIds: $users) {{ {LISTS} }} }}"""
+VERSION = "{ model { version } }"
+
+
+class Worker:
+    """One of the serving processes, asked over connections that it alone accepted.
+
+    Both listen on one socket, so who answers is known only once a connection is accepted.
+    """
+
+    def __init__(self, service: Service, process_id: int) -> None:
+        self._service = service
+        self._address = ("127.0.0.1", int(service.url.rpartition(":")[2]))
+        self.process_id = process_id
+
+    def __repr__(self) -> str:
+        return f"worker {self.process_id}"
+
+    @contextmanager
+    def connected(self) -> Iterator[http.client.HTTPConnection]:
+        """Hold a connection to this process."""
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            connection = http.client.HTTPConnection(*self._address, timeout=30)
+            try:
+                connection.request("GET", "/healthz")
+                connection.getresponse().read()
+                if self._accepted(connection):
+                    yield connection
+                    return
+            finally:
+                connection.close()
+        pytest.fail(f"{self} accepted no connection within 20 s")
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Send one operation as an admin and return its data."""
+        with self.connected() as connection:
+            return self.ask_over(connection, query, **variables)
+
+    def ask_over(
+        self, connection: http.client.HTTPConnection, query: str, **variables: Any
+    ) -> dict[str, Any]:
+        """Send one operation as an admin over a connection and return its data."""
+        body = json.dumps({"query": query, "variables": variables})
+        headers = {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {self._service.admin_token}",
+        }
+        connection.request("POST", "/graphql", body, headers)
+        answer = json.loads(connection.getresponse().read())
+        assert "errors" not in answer, answer
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def counted(self, operation: str) -> dict[str, float]:
+        """Return how many of an operation this worker's `/metrics` counts, by outcome."""
+        with self.connected() as connection:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+        pattern = rf'jobrec_requests_total{{operation="{operation}",outcome="(\w+)"}} (\S+)'
+        return {outcome: float(count) for outcome, count in re.findall(pattern, text)}
+
+    def _accepted(self, connection: http.client.HTTPConnection) -> bool:
+        server, client = (
+            f"0100007F:{port:04X}" for port in (self._address[1], connection.sock.getsockname()[1])
+        )
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        (inode,) = (row[9] for row in rows if (row[1], row[2]) == (server, client))
+        return f"socket:[{inode}]" in _open_files(self.process_id)
+
+
+def _open_files(process_id: int) -> set[str]:
+    found = set()
+    for path in Path(f"/proc/{process_id}/fd").iterdir():
+        try:
+            found.add(os.readlink(path))
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return found
+
+
+def workers_of(service: Service) -> list[Worker]:
+    """Return the serving processes: the children of `serve` that hold its listening socket."""
+    own = service.process.pid
+    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+    listening = _listening(service)
+    return [Worker(service, int(pid)) for pid in children if listening in _open_files(int(pid))]
+
+
+def _listening(service: Service) -> str:
+    port = int(service.url.rpartition(":")[2])
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        row = line.split()
+        if (row[1], row[3]) == (f"0100007F:{port:04X}", "0A"):
+            return f"socket:[{row[9]}]"
+    pytest.fail(f"nobody listens on port {port}")
+
+
+@pytest.fixture(scope="module")
+def two(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    state = tmp_path_factory.mktemp("two") / "state"
+    with serving(demo_data, state, "--workers", "2") as service:
+        yield service
+
+
+@pytest.fixture
+def workers(two: Service) -> list[Worker]:
+    found = workers_of(two)
+    assert len(found) == 2
+    return found
+
+
+@dataclass
+class Load:
+    """What clients saw who kept asking."""
+
+    answers: int = 0
+    versions: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+
+    def ask(self, service: Service, user: int) -> None:
+        """Send one request over a new connection and judge the answer."""
+        try:
+            answer = service.post(LOAD, user=user, users=[user + 1, user + 2])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the request failed
+            self.wrong.append(repr(error))
+            return
+        self.answers += 1
+        if "errors" in answer:
+            self.wrong.append(str(answer["errors"]))
+            return
+        data = answer["data"]
+        lists = [data["recommendations"], *data["batchRecommendations"]]
+        named = {data["model"]["version"], *(list_["model"]["version"] for list_ in lists)}
+        self.versions |= named
+        if len(named) != 1:
+            self.wrong.append(f"one answer names {named}")
+        if not all(list_["items"] for list_ in lists):
+            self.wrong.append("a list is empty")
+
+
+@contextmanager
+def light_load(service: Service, clients: int = 2) -> Iterator[Load]:
+    """Let clients ask again and again until the block ends."""
+    load, stopping = Load(), threading.Event()
+
+    def keep_asking(client: int) -> None:
+        user = client
+        while not stopping.wait(0.02):
+            load.ask(service, 1 + user % 500)
+            user += 7
+
+    threads = [threading.Thread(target=keep_asking, args=[client]) for client in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield load
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+def together(*calls: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make calls at once, each in a thread of its own."""
+    barrier = threading.Barrier(len(calls))
+
+    def call(function: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        barrier.wait()
+        return function()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(call, calls))
+
+
+def retrain_at_once(workers: list[Worker], **options: Any) -> list[dict[str, Any]]:
+    """Ask every worker for a retrain at the same moment."""
+    with workers[0].connected() as first, workers[1].connected() as second:
+        answers = together(
+            lambda: workers[0].ask_over(first, RETRAIN, input=options),
+            lambda: workers[1].ask_over(second, RETRAIN, input=options),
+        )
+    return [answer["retrain"] for answer in answers]
+
+
+def test_retraining_under_load_fails_no_request_and_mixes_no_versions(two: Service) -> None:
+    workers = workers_of(two)
+    trained = [two.data_of(VERSION)["model"]["version"]]
+    with light_load(two) as load:
+        for number in range(3):
+            begun = two.data_of(RETRAIN, admin=True, input={"note": f"run {number}"})["retrain"]
+            assert begun["__typename"] == "RetrainAccepted"
+            run = ended(two, begun["run"]["id"])
+            known_at = time.monotonic()
+            assert (run["status"], run["promoted"]) == ("SUCCEEDED", True)
+            version = run["model"]["version"]
+            for worker in workers:
+                while (live := worker.ask(VERSION)["model"]["version"]) != version:
+                    waited = time.monotonic() - known_at
+                    assert live == trained[-1]
+                    assert waited < SWAP_SECONDS + SLACK_SECONDS, f"{worker} answers from {live}"
+                    time.sleep(0.02)
+            trained.append(version)
+    assert load.wrong == []
+    assert load.answers > 50
+    assert load.versions <= set(trained)
+    assert len(load.versions) > 1
+
+
+def test_two_retrains_at_once_from_two_workers_are_one_run(
+    two: Service, workers: list[Worker]
+) -> None:
+    for number in range(5):
+        answers = retrain_at_once(workers, note=f"at once {number}")
+        kinds = sorted(answer["__typename"] for answer in answers)
+        assert kinds == ["RetrainAccepted", "TrainingInProgress"], answers
+        assert {answer["run"]["id"] for answer in answers} == {answers[0]["run"]["id"]}
+        assert [answer["replayed"] for answer in answers if "replayed" in answer] == [False]
+        assert ended(two, answers[0]["run"]["id"])["status"] == "SUCCEEDED"
+
+
+def test_one_key_at_once_from_two_workers_is_one_run_and_one_replay(
+    two: Service, workers: list[Worker]
+) -> None:
+    for number in range(3):
+        answers = retrain_at_once(workers, idempotencyKey=f"at once {number}")
+        assert [answer["__typename"] for answer in answers] == ["RetrainAccepted"] * 2, answers
+        assert sorted(answer["replayed"] for answer in answers) == [False, True]
+        assert answers[0]["run"]["id"] == answers[1]["run"]["id"]
+        other = workers[number % 2].ask(
+            RETRAIN, input={"idempotencyKey": f"at once {number}", "note": "another"}
+        )
+        assert other["retrain"]["__typename"] == "IdempotencyKeyReused"
+        assert ended(two, answers[0]["run"]["id"])["status"] == "SUCCEEDED"
+
+
+def test_counts_add_up_over_the_workers_and_each_tells_the_whole(workers: list[Worker]) -> None:
+    before = workers[0].counted("similarJobs")
+    for worker, times in zip(workers, (7, 5), strict=True):
+        for job in range(1, times + 1):
+            worker.ask(f"{{ similarJobs(jobId: {job}) {{ job {{ id }} }} }}")
+    expected = {"OK": before.get("OK", 0) + 12}
+    assert [worker.counted("similarJobs") for worker in (*workers, *workers)] == [expected] * 4
+
+
+def test_counts_stay_when_a_worker_dies(demo_data: Path, tmp_path: Path) -> None:
+    with serving(demo_data, tmp_path / "state", "--workers", "2") as service:
+        victim, other = workers_of(service)
+        for job in range(1, 5):
+            victim.ask(f"{{ similarJobs(jobId: {job}) {{ job {{ id }} }} }}")
+        os.kill(victim.process_id, 9)
+        deadline = time.monotonic() + 20
+        while victim.process_id in (found := {w.process_id for w in workers_of(service)}) or (
+            len(found) < 2
+        ):
+            assert time.monotonic() < deadline, "no new worker within 20 s"
+            time.sleep(0.05)
+        for worker in workers_of(service):
+            assert worker.counted("similarJobs") == {"OK": 4}
+        assert other.process_id in found
+
+
+def test_runs_are_known_after_a_restart_to_every_worker(demo_data: Path, tmp_path: Path) -> None:
+    listed = "{ trainingRuns { id status note phase } }"
+    with serving(demo_data, tmp_path / "state", "--workers", "2") as service:
+        begun = service.data_of(RETRAIN, admin=True, input={"note": "kept"})["retrain"]
+        run = ended(service, begun["run"]["id"])
+        runs = service.data_of(listed, admin=True)["trainingRuns"]
+    assert [known["note"] for known in runs] == ["kept", None]
+    with serving(demo_data, tmp_path / "state", "--workers", "2") as service:
+        for worker in workers_of(service):
+            assert worker.ask(ONE_RUN, id=run["id"])["trainingRun"] == run
+            assert worker.ask(listed)["trainingRuns"] == runs
+            assert worker.ask(VERSION)["model"]["version"] == run["model"]["version"]

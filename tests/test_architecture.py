@@ -1,0 +1,127 @@
+"""What keeps the house in order and no other tool checks; import-linter runs in `make check`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain import ports
+from tests import fakes
+
+ROOT = Path(__file__).parents[1]
+ADAPTERS = sorted(path.stem for path in (ROOT / "adapters").glob("*.py") if path.stem != "__init__")
+PORTS = {
+    name: port
+    for name, port in vars(ports).items()
+    if inspect.isclass(port)
+    and getattr(port, "_is_protocol", False)
+    and port.__module__ == ports.__name__
+}
+
+
+@pytest.mark.parametrize("name", ["domain", "application", "adapters", "graphql_api"])
+def test_packages_are_those_of_this_project_and_not_published_ones_of_the_same_name(
+    name: str,
+) -> None:
+    package = importlib.import_module(name)
+    assert [Path(path) for path in package.__path__] == [ROOT / name]
+
+
+# Vendored files and licences are kept as their authors wrote them
+AS_WRITTEN = re.compile(r"graphql_api/static/graphiql/vendor/.*|(.*/)?LICENSES\.md")
+# Written so that this file does not name them either
+REGISTRIES_AND_CDNS = (
+    r"\b(pypi\.(org|python\.org)|files\.pythonhosted\.org|registry\.npmjs\.org|registry\.yarnpkg\.com"
+    r"|npmjs\.com|unpkg\.com|jsdelivr\.net|cdnjs\.cloudflare\.com|esm\.sh|skypack\.dev"
+    r"|ajax\.googleapis\.com|fonts\.googleapis\.com|proxy\.golang\.org|crates\.io)"
+)
+HOMES_AND_WORK_FOLDERS = r"(?<![\w.~*-])/(home|Users|root|work|workspace|workspaces)/\w"
+
+
+def tracked_files() -> list[Path]:
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        [git, "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    names = [name for name in listed.stdout.split("\0") if name]
+    return [
+        ROOT / name for name in names if not AS_WRITTEN.fullmatch(name) and (ROOT / name).is_file()
+    ]
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        pytest.param(REGISTRIES_AND_CDNS, id="package registry or CDN"),
+        pytest.param(HOMES_AND_WORK_FOLDERS, id="home or work folder"),
+    ],
+)
+def test_no_tracked_file_names_a_host_or_folder_that_others_may_not_have(forbidden: str) -> None:
+    pattern, found = re.compile(forbidden), []
+    files = tracked_files()
+    assert files
+    for path in files:
+        if path == Path(__file__):
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for number, line in enumerate(text.splitlines(), 1):
+            if match := pattern.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {match[0]}")
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "line"),
+    [
+        (REGISTRIES_AND_CDNS, '<script src="https://unpkg.com/react">'),
+        (REGISTRIES_AND_CDNS, "https://cdn.jsdelivr.net/npm/graphiql"),
+        (HOMES_AND_WORK_FOLDERS, 'DATA = "/home/somebody/data"'),
+        (HOMES_AND_WORK_FOLDERS, "cd /work/main && make"),
+    ],
+)
+def test_the_patterns_find_what_they_are_for(forbidden: str, line: str) -> None:
+    assert re.search(forbidden, line)
+
+
+@pytest.mark.parametrize("line", ["https://example.org/work/1", "./work/x", "a/home/b", "/works"])
+def test_the_pattern_of_folders_passes_over_what_only_looks_like_them(line: str) -> None:
+    assert not re.search(HOMES_AND_WORK_FOLDERS, line)
+
+
+def implementations() -> list[type[Any]]:
+    modules = [fakes, *(importlib.import_module(f"adapters.{name}") for name in ADAPTERS)]
+    return [
+        cls
+        for module in modules
+        for cls in vars(module).values()
+        if inspect.isclass(cls)
+        and cls.__module__ == module.__name__
+        and not getattr(cls, "_is_protocol", False)
+        and any(port in cls.__mro__ for port in PORTS.values())
+    ]
+
+
+@pytest.mark.parametrize("port", sorted(PORTS))
+def test_every_port_has_an_implementation_that_inherits_from_it(port: str) -> None:
+    assert any(PORTS[port] in cls.__mro__ for cls in implementations())
+
+
+@pytest.mark.parametrize("cls", implementations(), ids=lambda cls: cls.__name__)
+def test_an_implementation_forgets_no_method_of_its_port(cls: type[Any]) -> None:
+    assert not inspect.isabstract(cls)
+
+
+@pytest.mark.parametrize("port", sorted(PORTS))
+def test_a_forgotten_method_of_a_port_fails_at_construction(port: str) -> None:
+    forgetful: type[Any] = type("Forgetful", (PORTS[port],), {})
+    with pytest.raises(TypeError, match="abstract"):
+        forgetful()
