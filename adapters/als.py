@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
+from implicit.recommender_base import ModelFitError
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
@@ -94,19 +95,26 @@ class AlsTrainer(Trainer):
                 num_threads=parameters.threads,
                 random_state=seed,
             )
-            model.fit(
-                _user_items(interactions),
-                show_progress=False,
-                callback=lambda iteration, *_: on_progress(iteration + 1, parameters.iterations),
-            )
+            try:
+                model.fit(
+                    _user_items(interactions),
+                    show_progress=False,
+                    callback=lambda iteration, *_: on_progress(
+                        iteration + 1, parameters.iterations
+                    ),
+                )
+            except ModelFitError as error:
+                raise self._not_finite("the factors") from error
         factors = {"users": model.user_factors, "jobs": model.item_factors}
         for side, matrix in factors.items():
             if not np.isfinite(matrix).all():
-                raise TrainingError(
-                    f"the factors of {side} are not finite; "
-                    f"try a regularization above {parameters.regularization}"
-                )
+                raise self._not_finite(f"the factors of {side}")
         return FactorRecommender(factors["users"], factors["jobs"])
+
+    def _not_finite(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what} are not finite; try a regularization above {self._parameters.regularization}"
+        )
 
 
 def _user_items(interactions: Interactions) -> csr_matrix:

@@ -14,6 +14,8 @@ from domain.ranking import Ranked, best
 BLOCK_CELLS = 1 << 20
 """People are ranked in blocks whose scores fit the cache: 4 MiB of float32."""
 
+_LOWEST = float(np.finfo(np.float32).min)
+
 ROUNDING = 64 * float(np.finfo(np.float32).eps)
 """A bound on the relative error of a float32 inner product of some hundred terms."""
 
@@ -92,16 +94,16 @@ class FactorRecommender(Recommender):
         own = self._jobs[job]
         if k < 1 or not own.any():
             return Ranked.nothing()
-        candidates = np.flatnonzero(eligible & (self._norms > 0))
-        candidates = candidates[candidates != job]
-        # float64 keeps equal vectors at one cosine, whatever their length
-        inner = self._jobs[candidates].astype(np.float64) @ own.astype(np.float64)
-        cosines = inner / (self._norms[candidates].astype(np.float64) * float(self._norms[job]))
-        if len(candidates) > k:
-            least = np.partition(cosines, len(cosines) - k)[len(cosines) - k]
-            kept = cosines >= least
-            candidates, cosines = candidates[kept], cosines[kept]
-        return best(candidates, np.clip(cosines, -1.0, 1.0).astype(np.float32), k)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rough = (self._jobs @ own) / (self._norms * self._norms[job])
+        rough[~eligible | (self._norms == 0)] = -np.inf
+        rough[job] = -np.inf
+        candidates = _within_reach(rough, k, ROUNDING)
+        others, this = self._jobs[candidates].astype(np.float64), own.astype(np.float64)
+        # One root of the product keeps vectors of one direction at exactly one cosine
+        lengths = np.sqrt(np.einsum("jf,jf->j", others, others) * (this @ this))
+        cosines = np.clip(others @ this / lengths, -1.0, 1.0)
+        return best(candidates, cosines.astype(np.float32), k)
 
     def _top(self, scores: FloatArray, factors: FloatArray, k: int) -> Ranked:
         """Return the best k of one person's scores; barred jobs are at -inf.
@@ -110,12 +112,13 @@ class FactorRecommender(Recommender):
         neighbours. So it only chooses candidates, all within its error of the k-th best; they
         are scored again in a way that does not depend on the batch.
         """
-        if len(scores) > k:
-            least = np.partition(scores, len(scores) - k)[len(scores) - k]
-        else:
-            least = -np.inf
         error = ROUNDING * self._longest * float(np.sqrt(factors @ factors))
-        threshold = max(float(least) - error, float(np.finfo(np.float32).min))
-        candidates = np.flatnonzero(scores >= threshold)
+        candidates = _within_reach(scores, k, error)
         exact = np.einsum("jf,f->j", self._jobs[candidates], factors)
         return best(candidates, exact, k)
+
+
+def _within_reach(scores: FloatArray, k: int, error: float) -> IndexArray:
+    """Return the positions that may be among the best k if scores are off by up to an error."""
+    least = np.partition(scores, len(scores) - k)[len(scores) - k] if len(scores) > k else -np.inf
+    return np.flatnonzero(scores >= max(float(least) - 2 * error, _LOWEST))

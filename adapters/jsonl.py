@@ -58,6 +58,8 @@ SPAN_BYTES = 32 << 20
 """A plain file of several such spans is read by as many processes as there are processors."""
 
 MAX_LINE_BYTES = 16 << 20
+_FEW_LINES = 64
+_LINE_FEED, _CARRIAGE_RETURN = 10, 13
 PORTION_EVENTS = 1 << 24
 """Activities are counted in portions of so many, which bounds the memory they take."""
 
@@ -200,7 +202,7 @@ def read_users(
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 # 19 digits may exceed MAX_ID, which the field's own check decides
-_Digits = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}$")]
+_Digits = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,18}\Z")]
 _Timestamp = Annotated[float, msgspec.Meta(ge=0, le=MAX_TIMESTAMP)]
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 _Texts = str | list[str] | None
@@ -242,10 +244,11 @@ class _UserIdRow(msgspec.Struct, gc=False):
 class _BadField(Exception):
     """A field's value cannot be used."""
 
-    def __init__(self, cause: str, expected: str) -> None:
+    def __init__(self, cause: str, expected: str, value: str = "") -> None:
         super().__init__(cause)
         self.cause = cause
         self.expected = expected
+        self.value = value
 
 
 def _id(value: object) -> int:
@@ -279,6 +282,10 @@ def _date(value: object) -> datetime | float:
     if not isinstance(value, str):
         return _timestamp(value)
     try:
+        return msgspec.convert(value, _Moment)
+    except msgspec.ValidationError:
+        pass  # not as RFC 3339 has it; a date alone, or a time without offset, will do
+    try:
         moment = datetime.fromisoformat(value)
     except ValueError:
         raise _BadField("wrong type", "epoch seconds, or a date as in RFC 3339") from None
@@ -309,6 +316,7 @@ class _Shape(Generic[Row]):
     row: type[Row]
     required: Mapping[str, Callable[[object], object]]
     optional: Mapping[str, Callable[[object], object]]
+    is_personal: bool = False
 
     def parse(self, record: Mapping[str, object]) -> Row:
         """Check a record field by field.
@@ -326,7 +334,8 @@ class _Shape(Generic[Row]):
             try:
                 values[name] = check(value)
             except _BadField as bad:
-                raise _BadField(bad.cause, f"{name}: {bad.expected}") from None
+                shown = f"{name} {value!r:.200}"
+                raise _BadField(bad.cause, f"{name}: {bad.expected}", shown) from None
         return self.row(**values)
 
 
@@ -344,7 +353,7 @@ _JOB = _Shape(
         "closes_at": _date,
     },
 )
-_USER_ID = _Shape(_UserIdRow, {"user_id": _id}, {})
+_USER_ID = _Shape(_UserIdRow, {"user_id": _id}, {}, is_personal=True)
 _USER = _Shape(
     _UserRow,
     {"user_id": _id},
@@ -357,6 +366,7 @@ _USER = _Shape(
         "degree_subject_groups": _text_or_list,
         "degree_subject_categories": _text_or_list,
     },
+    is_personal=True,
 )
 
 
@@ -417,7 +427,7 @@ class _Lines(Generic[Row]):
             TooManyRejected: more than the tolerance accepts.
         """
         bad = self._rejected.total()
-        if bad > self._tolerance.max_rejected * self._read:
+        if self._read and bad / self._read > self._tolerance.max_rejected:
             summary = "\n".join(self.report().lines())
             raise TooManyRejected(
                 f"{bad:,} of {self._read:,} lines are bad, more than "
@@ -436,22 +446,36 @@ class _Lines(Generic[Row]):
         )
 
     def _rows(self, block: bytes) -> list[Row]:
-        lines = block.count(b"\n") + (not block.endswith(b"\n"))
-        try:
-            rows = self._decoder.decode_lines(block)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            rows = []
-        # The count differs where a line is blank or holds two objects
-        if len(rows) == lines:
-            self._read += lines
+        rows = self._decoded(block)
+        if rows is not None:
+            self._read += len(rows)
             return rows
-        if lines == 1:
+        lines = block.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        if len(lines) == 1:
             self._read += 1
             return self._judged(block)
+        if len(lines) <= _FEW_LINES:
+            ends_whole = block.endswith(b"\n")
+            found = []
+            for number, line in enumerate(lines, 1):
+                found += self._rows(line + b"\n" if ends_whole or number < len(lines) else line)
+            return found
         middle = block.find(b"\n", len(block) // 2) + 1
         if not 0 < middle < len(block):
             middle = block.rfind(b"\n", 0, len(block) - 1) + 1
         return self._rows(block[:middle]) + self._rows(block[middle:])
+
+    def _decoded(self, block: bytes) -> list[Row] | None:
+        """Return a row for each line, or None where a line needs a closer look."""
+        try:
+            if not block.isascii():
+                block.decode()
+            rows = self._decoder.decode_lines(block)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        return rows if _holds_an_object_a_line(block, len(rows)) else None
 
     def _judged(self, line: bytes) -> list[Row]:
         """Return a single line's row, or reject the line."""
@@ -459,13 +483,37 @@ class _Lines(Generic[Row]):
             return [self._shape.parse(_record(line))]
         except _BadField as bad:
             rejected = RejectedLine(
-                bad.cause, self._path.name, self._read, _excerpt(line), bad.expected
+                bad.cause, self._path.name, self._read, self._shown(line, bad), bad.expected
             )
         if self._tolerance.strict:
             raise LineRejected(str(rejected))
         self._rejected[rejected.cause] += 1
         self._first.setdefault(rejected.cause, rejected)
         return []
+
+    def _shown(self, line: bytes, bad: _BadField) -> str:
+        """Return what a report may show: of people only the value at fault, never the line."""
+        if not self._shape.is_personal:
+            return _excerpt(line)
+        return bad.value or f"a line of {len(line):,} bytes, not shown since it may be personal"
+
+
+def _holds_an_object_a_line(block: bytes, rows: int) -> bool:
+    """Tell whether each line is one object, as decoding the block alone does not.
+
+    The decoder passes over blank lines, and over line feeds within and none between objects.
+    """
+    if len(block) > MAX_LINE_BYTES and rows <= 1:
+        return False
+    characters = np.frombuffer(block, dtype=np.uint8)
+    ends = np.flatnonzero(characters == _LINE_FEED)
+    if rows != len(ends) + (not block.endswith(b"\n")):
+        return False
+    before = characters[ends - 1]
+    if (before == _CARRIAGE_RETURN).any():
+        before = np.where(before == _CARRIAGE_RETURN, characters[ends - 2], before)
+    after = characters[ends[ends < len(block) - 1] + 1]
+    return bool((before == ord("}")).all() and (after == ord("{")).all())
 
 
 def _record(line: bytes) -> dict[str, object]:
@@ -654,6 +702,12 @@ def _line_blocks(path: Path, on_progress: OnProgress, span: _Span | None) -> Ite
         if is_skipping:
             end = data.find(b"\n")
             data, is_skipping = (b"", True) if end < 0 else (data[end + 1 :], False)
+        if len(carry) + len(chunk) > MAX_LINE_BYTES:
+            # A long line stands alone, so that it is judged by its length
+            end = data.find(b"\n") + 1
+            if end > MAX_LINE_BYTES:
+                yield data[:end]
+                data = data[end:]
         cut = data.rfind(b"\n") + 1
         if cut:
             yield data[:cut]
@@ -725,6 +779,8 @@ class JsonlCatalog(Catalog):
         self._lock = threading.Lock()
         self._jobs: _JobTable | None = None
         self._users: tuple[_Stamp, Mapping[int, User]] | None = None
+        self._refused: _Stamp | None = None
+        self._refused_users: _Stamp | None = None
 
     @property
     def revision(self) -> int:
@@ -787,10 +843,16 @@ class JsonlCatalog(Catalog):
             DataError: a changed file cannot be used; what was read before stays.
         """
         with self._lock:
-            if self._jobs is None or self._jobs.stamp != _stamp(self._job_file()):
+            stamp = _stamp(self._job_file())
+            if self._jobs is None or stamp not in {self._jobs.stamp, self._refused}:
+                # Told once, not at every look
+                self._refused = stamp
                 self._jobs = self._read_jobs()
-            if self._users is not None and self._users[0] != _stamp(self._user_file()):
-                self._users = self._read_users()
+            if self._users is not None:
+                stamp = _stamp(self._user_file())
+                if stamp not in {self._users[0], self._refused_users}:
+                    self._refused_users = stamp
+                    self._users = self._read_users()
 
     def _job_table(self) -> _JobTable:
         if self._jobs is None:

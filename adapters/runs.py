@@ -22,7 +22,10 @@ import msgspec
 
 from domain.errors import RunMissing, TrainingCancelled, TrainingError
 from domain.ports import Begun, Busy, Clock, KeyReused, Lease, Replayed, TrainingRuns
-from domain.runs import RunRequest, RunStatus, TrainingPhase, TrainingRun
+from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
+
+_PATIENCE = 30.0
+"""Seconds to wait for other processes that use the database."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -91,22 +94,35 @@ class SqliteTrainingRuns(TrainingRuns):
             lease = self._lease(database)
             if isinstance(lease, TrainingRun):
                 return Busy(lease)
-            self._fail_lost(database)
-            now = self._clock()
-            run = TrainingRun(
-                id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
-                status=RunStatus.QUEUED,
-                phase=TrainingPhase.WAITING,
-                requested_at=now,
-                requested_by=requested_by,
-                request=request,
-                idempotency_key=idempotency_key,
-            )
-            database.execute(
-                "INSERT INTO runs (id, idempotency_key, is_final, record) VALUES (?, ?, 0, ?)",
-                (run.id, idempotency_key, msgspec.json.encode(run)),
-            )
-            return Begun(_store(database, run), lease)
+            try:
+                self._fail_lost(database)
+                return Begun(self._insert(database, request, requested_by, idempotency_key), lease)
+            except BaseException:
+                lease.close()
+                raise
+
+    def _insert(
+        self,
+        database: sqlite3.Connection,
+        request: RunRequest,
+        requested_by: str,
+        idempotency_key: str | None,
+    ) -> TrainingRun:
+        now = self._clock()
+        run = TrainingRun(
+            id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+            status=RunStatus.QUEUED,
+            phase=TrainingPhase.WAITING,
+            requested_at=now,
+            requested_by=requested_by,
+            request=request,
+            idempotency_key=idempotency_key,
+        )
+        database.execute(
+            "INSERT INTO runs (id, idempotency_key, is_final, record) VALUES (?, ?, 0, ?)",
+            (run.id, idempotency_key, msgspec.json.encode(run)),
+        )
+        return _store(database, run)
 
     def get(self, run_id: str) -> TrainingRun:
         """Return a run; see the port."""
@@ -177,6 +193,7 @@ class SqliteTrainingRuns(TrainingRuns):
                     status=RunStatus.FAILED,
                     phase=TrainingPhase.ENDED,
                     finished_at=self._clock(),
+                    failure_kind=FailureKind.PROCESS,
                     failure="its process ended before the run did: "
                     "it was killed, ran out of memory, or the machine restarted",
                 ),
@@ -192,15 +209,32 @@ class SqliteTrainingRuns(TrainingRuns):
     def _open(self) -> Iterator[sqlite3.Connection]:
         self._folder.mkdir(parents=True, exist_ok=True)
         # No implicit transactions: they are begun by name, where they are needed
-        database = sqlite3.connect(self._folder / "runs.sqlite3", timeout=30, isolation_level=None)
+        database = sqlite3.connect(
+            self._folder / "runs.sqlite3", timeout=_PATIENCE, isolation_level=None
+        )
         try:
             if not self._is_prepared:
-                database.execute("PRAGMA journal_mode = WAL")
-                database.executescript(_SCHEMA)
-                self._is_prepared = True
+                self._prepare(database)
+            # Steps of a run come often; losing the last of them to a power cut tells no lie
+            database.execute("PRAGMA synchronous = NORMAL")
             yield database
         finally:
             database.close()
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """Make the tables; the change to WAL does not wait for other processes by itself."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.executescript(_SCHEMA)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                self._is_prepared = True
+                return
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -82,6 +82,7 @@ class DirectorySnapshotStore(SnapshotStore):
             files = {name: _save(staged / f"{name}.npy", array) for name, array in arrays.items()}
             record = _Record(FORMAT, manifest, files).sealed()
             encoded = msgspec.json.encode(record, order="deterministic")
+            _decoded(encoded, manifest.version)
             _write_synced(staged / "manifest.json", msgspec.json.format(encoded))
             _sync_folder(staged)
             staged.rename(target)
@@ -143,17 +144,26 @@ class DirectorySnapshotStore(SnapshotStore):
 
     def prune(self, keep: int) -> list[str]:
         """Remove all but the newest models; see the port."""
+        if not self._folder.is_dir():
+            return []
         stored = sorted(
-            (path.name for path in self._folder.iterdir() if _VERSION.fullmatch(path.name)),
+            (
+                path.name
+                for path in self._folder.iterdir()
+                if path.is_dir() and _VERSION.fullmatch(path.name)
+            ),
             reverse=True,
         )
-        kept = {self.live(), self.previous(), "LIVE", *stored[: keep + ("LIVE" in stored)]}
+        kept = {self.live(), self.previous(), *stored[:keep]}
         removed = [version for version in stored if version not in kept]
-        for version in removed:
-            # Renamed first: a half-removed model must not look like one
-            discarded = self._folder / f"{_DISCARDED}{version}"
-            self._path(version).rename(discarded)
-            shutil.rmtree(discarded)
+        try:
+            for version in removed:
+                # Renamed first: a half-removed model must not look like one
+                discarded = self._folder / f"{_DISCARDED}{version}"
+                self._path(version).rename(discarded)
+                shutil.rmtree(discarded)
+        except OSError as error:
+            raise SnapshotError(f"cannot remove old models: {error}") from error
         return removed
 
     def _live(self) -> _Live:
@@ -162,7 +172,7 @@ class DirectorySnapshotStore(SnapshotStore):
             return msgspec.json.decode(path.read_bytes(), type=_Live)
         except FileNotFoundError:
             return _Live()
-        except msgspec.MsgspecError as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise SnapshotCorrupt(f"{path} is not readable: {error}") from error
 
     def _existing(self, version: str) -> Path:
@@ -187,16 +197,23 @@ def _read_record(folder: Path) -> _Record:
     path = folder / "manifest.json"
     try:
         encoded = path.read_bytes()
+    except OSError as error:
+        raise SnapshotCorrupt(f"{folder.name}: its manifest is not readable: {error}") from error
+    return _decoded(encoded, folder.name)
+
+
+def _decoded(encoded: bytes, version: str) -> _Record:
+    try:
         written = msgspec.json.decode(encoded, type=_Format).format
         if written != FORMAT:
             raise SnapshotCorrupt(
-                f"{folder.name} has format {written}; this release reads format {FORMAT}"
+                f"{version} has format {written}; this release reads format {FORMAT}"
             )
         record = msgspec.json.decode(encoded, type=_Record)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise SnapshotCorrupt(f"{folder.name}: its manifest is not readable: {error}") from error
-    if record.seal() != record.sha256 or record.manifest.version != folder.name:
-        raise SnapshotCorrupt(f"{folder.name}: its manifest was altered")
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SnapshotCorrupt(f"{version}: its manifest is not readable: {error}") from error
+    if record.seal() != record.sha256 or record.manifest.version != version:
+        raise SnapshotCorrupt(f"{version}: its manifest was altered")
     return record
 
 

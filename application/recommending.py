@@ -91,6 +91,7 @@ class Models:
             if version is None or version == self._refused:
                 return False
             if self._live is not None and self._live.manifest.version == version:
+                self._refused = self._trouble = None
                 return False
             opened: LiveModel | None = self.open(version)
             self._refused = self._trouble = None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from application.recommending import LiveModel, Models, top_lists
-from domain.errors import InputError, JobrecError, SnapshotError, TrainingCancelled
+from domain.errors import DataError, InputError, JobrecError, SnapshotError, TrainingCancelled
 from domain.evaluation import Evidence, PromotionPolicy, Targets, measure, split
 from domain.model import (
     ActivityKind,
@@ -40,7 +40,7 @@ from domain.ports import (
     TrainingRuns,
     nobody,
 )
-from domain.runs import Manifest, RunRequest, RunStatus, TrainingPhase, TrainingRun
+from domain.runs import FailureKind, Manifest, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from domain.scoring import ScoringPolicy
 
 MAX_NOTE = 500
@@ -180,14 +180,19 @@ class Training:
         except TrainingCancelled:
             return self._runs.get(run.id)
         except JobrecError as error:
-            return self._end(run, RunStatus.FAILED, failure=str(error))
+            kind = FailureKind.DATA if isinstance(error, DataError) else FailureKind.TRAINING
+            return self._end(run, RunStatus.FAILED, failure=str(error), failure_kind=kind)
         except MemoryError:
-            return self._end(run, RunStatus.FAILED, failure="the training ran out of memory")
+            failure = "the training ran out of memory"
+            return self._end(
+                run, RunStatus.FAILED, failure=failure, failure_kind=FailureKind.TRAINING
+            )
         except Exception as error:  # noqa: BLE001 - a run must not end without a word, whatever broke it
             _log.exception("training run %s failed", run.id)
             return self._end(
                 run,
                 RunStatus.FAILED,
+                failure_kind=FailureKind.UNEXPECTED,
                 failure=f"unexpected {type(error).__name__}; the log of the service says more",
             )
         except KeyboardInterrupt:
@@ -247,7 +252,10 @@ class Training:
         promoted = not refusals or run.request.force
         if promoted:
             self._snapshots.promote(manifest.version)
-        self._snapshots.prune(self._learning.keep_models)
+        try:
+            self._snapshots.prune(self._learning.keep_models)
+        except SnapshotError as error:
+            _log.warning("%s", error)
         return self._end(
             run,
             RunStatus.SUCCEEDED,
@@ -316,13 +324,16 @@ class Training:
         return _Measured(candidate, popular, quality(scored, stand_in))
 
     def _end(self, run: TrainingRun, status: RunStatus, **changes: Any) -> TrainingRun:  # noqa: ANN401 - a run's fields differ in type
-        return self._runs.update(
-            run.id,
-            status=status,
-            phase=TrainingPhase.ENDED,
-            finished_at=self._clock(),
-            **changes,
-        )
+        try:
+            return self._runs.update(
+                run.id,
+                status=status,
+                phase=TrainingPhase.ENDED,
+                finished_at=self._clock(),
+                **changes,
+            )
+        except TrainingCancelled:
+            return self._runs.get(run.id)
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class Served:
     token: str
     process: subprocess.Popen[bytes]
 
-    def post(self, query: str, **variables: Any) -> dict[str, Any]:
+    def post(self, query: str, **variables: object) -> dict[str, Any]:
         """Send an operation as an admin and return its data.
 
         Raises:

@@ -247,7 +247,11 @@ class SnapshotStore(Protocol):
 
     @abstractmethod
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the newest `keep` models; never the live one nor the one before it."""
+        """Remove all but the newest `keep` models; never the live one nor the one before it.
+
+        Raises:
+            SnapshotError: the disk refuses.
+        """
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,15 @@ class TrainingPhase(StrEnum):
     ENDED = "ENDED"
 
 
+class FailureKind(StrEnum):
+    """Where to look for the cause of a failed run."""
+
+    DATA = "DATA"
+    TRAINING = "TRAINING"
+    PROCESS = "PROCESS"
+    UNEXPECTED = "UNEXPECTED"
+
+
 @dataclass(frozen=True)
 class RunRequest:
     """What was asked of a run.
@@ -85,6 +94,7 @@ class TrainingRun:
     promoted: bool | None = None
     refusals: tuple[str, ...] = ()
     failure: str | None = None
+    failure_kind: FailureKind | None = None
     revision: int = 0
 
 

@@ -20,12 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import wraps
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, BinaryIO, Self, TextIO
 
 import click
 import orjson
@@ -41,16 +42,17 @@ from domain.errors import (
     SnapshotError,
     TrainingError,
 )
-from domain.model import TimeWindow
+from domain.model import MAX_ID, TimeWindow
 from domain.ports import Begun, Busy
-from domain.runs import RunRequest, RunStatus, TrainingPhase, TrainingRun
+from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from graphql_api.container import Container
 from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
 
+_BAD_DATA = 3
 _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
     (InputError, 2),
-    (DataError, 3),
+    (DataError, _BAD_DATA),
     (ModelNotReady, 4),
     (SnapshotError, 4),
     (TrainingError, 5),
@@ -207,6 +209,7 @@ def train(
 
 def _train_once(container: Container, request: RunRequest) -> int:
     """Carry one run out here, tell of it, and return the exit code."""
+    training = container.training()  # made first, so that a bad setting leaves no run behind
     answer = container.runs().begin(request, "command line", None)
     if isinstance(answer, Busy):
         _complain(f"run {answer.run.id} is under way ({answer.run.phase}); try again after it")
@@ -215,7 +218,7 @@ def _train_once(container: Container, request: RunRequest) -> int:
         raise TypeError(f"a request without a key cannot be {answer!r}")
     try:
         with _Bar("") as bar:
-            run = container.training().execute(answer.run, bar.phase)
+            run = training.execute(answer.run, bar.phase)
     finally:
         answer.lease.close()
     return _report(run)
@@ -291,6 +294,8 @@ def recommend(
     """Recommend jobs to USER_ID, or to each person of a file as JSON lines."""
     if (user_id is None) == (users is None):
         raise click.UsageError("give either USER_ID or --users FILE")
+    if out is not None and users is None:
+        raise click.UsageError("--out goes with --users FILE")
     container = Container(settings=settings)
     _load(container.models())
     recommending = container.recommending()
@@ -307,9 +312,8 @@ def recommend(
                 f"{'' if job is None else _title(job.title, job.employer)}"
             )
         return
-    target = click.open_file(str(out), "wb", atomic=True) if out else sys.stdout.buffer
     count = 0
-    with target, _Bar("lists") as bar:
+    with _target(out) as target, _Bar("lists") as bar:
         for batch in _batches(_ids(users)):
             for answer in recommending.for_users(batch, first):
                 target.write(orjson.dumps(_record(answer), option=orjson.OPT_APPEND_NEWLINE))
@@ -367,7 +371,7 @@ def _report(run: TrainingRun) -> int:
         click.echo(f"model {run.model_version} {state} after {seconds:.1f} s")
         return 0 if run.promoted else _REFUSED
     _complain(f"the training ended as {run.status}: {run.failure}")
-    return _FAILED
+    return _BAD_DATA if run.failure_kind is FailureKind.DATA else _FAILED
 
 
 def _health(report: Mapping[str, Any]) -> Iterator[str]:
@@ -535,16 +539,36 @@ def _seconds(text: str) -> float:
 
 
 def _id(text: str, argument: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise InputError(f"{argument} is {text[:40]!r}, expected a non-negative integer", argument)
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= MAX_ID):
+        raise InputError(
+            f"{argument} is {text[:40]!r}, expected an integer from 0 to {MAX_ID}", argument
+        )
     return int(text)
 
 
 def _ids(file: TextIO) -> Iterator[int]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            raise InputError(f"{file.name}, line {number} is blank", "--users")
-        yield _id(line.strip(), f"{file.name}, line {number}")
+    try:
+        for number, line in enumerate(file, 1):
+            yield _id(line.strip(), f"{file.name}, line {number}")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file.name} is not UTF-8: {error}", "--users") from error
+
+
+@contextmanager
+def _target(out: Path | None) -> Iterator[BinaryIO]:
+    """Open what is written to; a file takes its place only when it is whole."""
+    if out is None:
+        yield sys.stdout.buffer
+        return
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        partial.replace(out)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error}", "--out") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _batches(ids: Iterator[int]) -> Iterator[list[int]]:

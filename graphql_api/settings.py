@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.ranking import Unlisted
 
@@ -30,7 +30,9 @@ class Settings(BaseSettings):
     regularization: float = Field(0.05, description="ALS: weight of the vectors' length")
     alpha: float = Field(2.0, description="ALS: confidence = alpha x score")
     iterations: int = Field(15, description="ALS: passes over users and jobs")
-    threads: int = Field(0, description="training threads; 0 takes all available processors")
+    threads: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0, description="training threads; 0 takes all available processors"
+    )
     seed: int = Field(42, description="of everything random in training")
     apply_weight: float = Field(4.0, description="scoring: what an application adds")
     keep_models: int = Field(5, description="how many of the newest models are kept")
@@ -45,7 +47,9 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="serving processes")
     admin_token: SecretStr | None = Field(None, description="token that may retrain")
-    log_level: Annotated[str, NoDecode] = Field("info", description="debug, info, warning, error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning, error"
+    )
 
     def environment(self, *, secrets: bool) -> dict[str, str]:
         """Return the variables that give another process these settings.

@@ -12,6 +12,12 @@ import pytest
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog
 from adapters.runs import FileLease, SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
+from tests.contracts import (
+    ActivityLogContract,
+    CatalogContract,
+    SnapshotStoreContract,
+    TrainingRunsContract,
+)
 from tests.fakes import (
     Event,
     FakeActivityLog,
@@ -20,15 +26,6 @@ from tests.fakes import (
     FakeSnapshotStore,
     FakeTrainingRuns,
     ManualClock,
-)
-
-pytest.register_assert_rewrite("tests.contracts")
-
-from tests.contracts import (  # noqa: E402 - its assertions are to explain themselves
-    ActivityLogContract,
-    CatalogContract,
-    SnapshotStoreContract,
-    TrainingRunsContract,
 )
 
 if TYPE_CHECKING:

@@ -209,11 +209,6 @@ def test_similar_jobs_are_those_of_brute_force(
     assert found.scores.tolist() == pytest.approx(cosines, abs=1e-6)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="lengths are float32 there, so that equal cosines differ in the last bit: "
-    "adapters/factors.py, FactorRecommender.similar",
-)
 def test_jobs_of_one_direction_are_equally_similar_and_ordered_by_id() -> None:
     for seed in range(5):
         random = np.random.default_rng(seed)

@@ -260,10 +260,6 @@ class TestTwoAtTheSameMoment:
         assert [run.id for run in reversed(runs.recent(100))] == winners
         assert len(set(winners)) == self.ROUNDS
 
-    @pytest.mark.xfail(
-        strict=False,  # it fails once in some hundred rounds, what TestTheRecord does always
-        reason="SqliteTrainingRuns._open: see TestTheRecord",
-    )
     def test_one_begins_even_if_the_state_folder_is_new(self, state: Path) -> None:
         with trainers(state, 2) as children:
             for number in range(self.ROUNDS):
@@ -292,11 +288,6 @@ class TestTwoAtTheSameMoment:
 
 
 class TestTheRightToTrain:
-    @pytest.mark.xfail(
-        strict=True,
-        reason="SqliteTrainingRuns.begin: if recording the run fails, the lease just taken "
-        "is never closed, and nobody can train until this process ends",
-    )
     def test_is_given_back_if_the_run_cannot_be_recorded(
         self, state: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -358,11 +349,6 @@ class TestTheRightToTrain:
 
 
 class TestTheRecord:
-    @pytest.mark.xfail(
-        strict=True,
-        reason="SqliteTrainingRuns._open: a change to WAL does not wait for a lock, whatever the "
-        "timeout; of two processes that prepare a new folder, one may fail: database is locked",
-    )
     def test_a_new_folder_is_waited_for_while_another_prepares_it(
         self, runs: SqliteTrainingRuns, state: Path
     ) -> None:

@@ -597,11 +597,6 @@ def test_a_sound_model_after_a_corrupt_one_goes_live(
     assert models.trouble is None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="refresh returns before it forgets the trouble where the promoted version is live "
-    "here already: application/recommending.py, Models.refresh",
-)
 def test_rolling_back_from_a_corrupt_model_to_the_one_that_stayed_ends_the_trouble(
     snapshots: DirectorySnapshotStore, tmp_path: Path
 ) -> None:

@@ -536,11 +536,6 @@ def test_a_run_cancelled_in_any_phase_stops_there_and_the_old_model_stays_live(
     assert (run.id in stored) == (phase is PROMOTING)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="marking the end of a run that has ended raises TrainingCancelled out of the handler: "
-    "application/training.py, Training.execute",
-)
 def test_a_run_that_fails_after_it_was_cancelled_stays_cancelled() -> None:
     bench = Bench()
 
@@ -555,11 +550,6 @@ def test_a_run_that_fails_after_it_was_cancelled_stays_cancelled() -> None:
     assert run == bench.runs.recent(1)[0]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="marking the end of a run that has ended raises TrainingCancelled out of the handler: "
-    "application/training.py, Training.execute",
-)
 def test_an_interruption_after_a_cancellation_still_stops_the_process() -> None:
     bench = Bench()
 

@@ -8,8 +8,8 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,26 +73,26 @@ class Crashing:
     """A service that is started again whenever it was killed."""
 
     def __init__(self, data: Data, state: Path) -> None:
-        self._start: Callable[[], AbstractContextManager[Service]] = lambda: serving(
-            # Metrics of killed services stay behind; not in the machine's folder, please
-            data.folder,
-            state,
-            "--workers",
-            "2",
-            TMPDIR=str(state.parent),
-        )
-        self._running = self._start()
-        self.service = self._running.__enter__()
+        self._data = data
+        self._state = state
+        self._running = ExitStack()
+        self.service = self._started()
 
     def restart(self) -> None:
         """Start the service that was killed."""
         self.close()
-        self._running = self._start()
-        self.service = self._running.__enter__()
+        self.service = self._started()
 
     def close(self) -> None:
         """Stop the service."""
-        self._running.__exit__(None, None, None)
+        self._running.close()
+
+    def _started(self) -> Service:
+        # What a killed service leaves in the folder for temporary files goes with the test's
+        temporary = str(self._state.parent)
+        return self._running.enter_context(
+            serving(self._data.folder, self._state, "--workers", "2", TMPDIR=temporary)
+        )
 
     def workers(self) -> list[int]:
         """Return the serving processes."""
@@ -195,9 +195,7 @@ def truth(service: Service, run_id: str) -> dict[str, Any]:
 
 def check_models(state: Path, service: Service) -> set[str]:
     """Check every byte of each model that is listed; return their versions."""
-    listed = {
-        model["version"] for model in service.data_of(VERSIONS, admin=True)["models"]
-    }
+    listed = {model["version"] for model in service.data_of(VERSIONS, admin=True)["models"]}
     store = DirectorySnapshotStore(state / "models")
     for version in listed:
         store.open(version)
