@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from domain.errors import InputError, ModelNotReady, SnapshotError
+from domain.errors import InputError, ModelNotReady, SnapshotCorrupt, SnapshotError
 from domain.model import (
     MAX_ID,
     ActivityKind,
@@ -126,7 +126,10 @@ class Models:
             SnapshotError: it is missing or not usable.
         """
         snapshot = self._snapshots.open(version)
-        interactions = Interactions.from_arrays(snapshot.arrays)
+        try:
+            interactions = Interactions.from_arrays(snapshot.arrays)
+        except (KeyError, InputError) as error:
+            raise SnapshotCorrupt(f"{version} holds no usable interactions: {error}") from error
         popularity = interactions.popularity()
         return LiveModel(
             manifest=snapshot.manifest,

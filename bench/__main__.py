@@ -10,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import ingest, train
+from bench import ingest, load, train
 from bench.measuring import ROOT
 from bench.report import Report, machine_facts, update_document
 
 # A new bench is a function like these: (scratch, quick=...) -> Report
-_BENCHES: dict[str, Callable[..., Report]] = {"ingest": ingest.run, "train": train.run}
+_BENCHES: dict[str, Callable[..., Report]] = {
+    "ingest": ingest.run,
+    "train": train.run,
+    "load": load.run,
+}
 _DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 

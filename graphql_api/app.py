@@ -18,7 +18,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.http import GraphQLHTTPResponse, process_result
 from strawberry.http.exceptions import NonJsonMessageReceived
+from strawberry.http.parse_content_type import parse_content_type
+from strawberry.schema._graphql_core import ResultType
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UnsetType
 from threadpoolctl import threadpool_limits
@@ -26,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
+from graphql_api.negotiation import RESPONSE_JSON, is_acceptable, preferred
 from graphql_api.probes import Observed, count_refusal, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Context, Services, create_schema
@@ -125,6 +129,7 @@ class _Endpoint(GraphQL[Context, None]):
             return
         request = Request(scope, _limited(receive))
         try:
+            _check_headers(request)
             response = await self.run(request)
         except HTTPException as error:
             response = _refusal(error.status_code, error.reason)
@@ -161,6 +166,37 @@ class _Endpoint(GraphQL[Context, None]):
         """Return GraphiQL from our own files."""
         return await graphiql.page(request)
 
+    async def get_sub_response(self, request: Request | WebSocket) -> Response:
+        """Carry the media type that the client prefers to where the answer is made."""
+        response = await super().get_sub_response(request)
+        response.media_type = preferred(request.headers.get("accept"))
+        return response
+
+    async def process_result(
+        self,
+        request: Request,  # noqa: ARG002 - the library's signature
+        result: ResultType,
+    ) -> GraphQLHTTPResponse:
+        """Leave `data` out where nothing was executed, as the GraphQL specification has it."""
+        answer = process_result(result)
+        errors = getattr(result, "errors", None)
+        if errors and all(error.path is None for error in errors):
+            answer.pop("data", None)
+        return answer
+
+    def create_response(
+        self,
+        response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse],
+        sub_response: Response,
+    ) -> Response:
+        """Answer in the media type that the client prefers, with the status that goes with it."""
+        is_refused = sub_response.media_type == RESPONSE_JSON and "data" not in response_data
+        return Response(
+            self.encode_json(response_data),
+            400 if is_refused else sub_response.status_code or 200,
+            media_type=sub_response.media_type,
+        )
+
     def decode_json(self, data: str | bytes) -> object:
         """Read JSON; a request is an object."""
         try:
@@ -174,6 +210,27 @@ class _Endpoint(GraphQL[Context, None]):
     def encode_json(self, data: object) -> str:
         """Write JSON, as text: web socket messages must not be binary."""
         return orjson.dumps(data).decode()
+
+
+def _check_headers(request: Request) -> None:
+    """Refuse what cannot be answered before anything of the body is read.
+
+    Raises:
+        HTTPException: 405, 406 or 415.
+    """
+    if request.method not in {"GET", "POST"}:
+        raise HTTPException(405, f"{request.method} is not allowed; use GET or POST")
+    accept = request.headers.get("accept")
+    if not is_acceptable(accept):
+        raise HTTPException(406, f"nothing of {accept!r} can be answered; {RESPONSE_JSON} can")
+    if request.method == "POST":
+        given = request.headers.get("content-type", "")
+        media_type, parameters = parse_content_type(given)
+        if media_type != "application/json":
+            raise HTTPException(415, f"the content type is {given!r}, expected application/json")
+        charset = parameters.get("charset", "utf-8").lower()
+        if charset not in {"utf-8", "utf8"}:
+            raise HTTPException(415, f"the charset is {charset!r}, expected utf-8")
 
 
 class _BodyTooLarge(Exception):
@@ -196,7 +253,12 @@ def _limited(receive: Receive) -> Receive:
 
 
 def _refusal(status: int, reason: str) -> Response:
-    codes = {405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+    codes = {
+        405: "METHOD_NOT_ALLOWED",
+        406: "NOT_ACCEPTABLE",
+        413: "PAYLOAD_TOO_LARGE",
+        415: "UNSUPPORTED_MEDIA_TYPE",
+    }
     code = codes.get(status, "BAD_REQUEST")
     count_refusal(code)
     error: dict[str, Any] = {"message": reason, "extensions": {"code": code}}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -70,7 +72,14 @@ class Runtime:
         self._pool.shutdown()
 
     def _follow(self) -> None:
+        # None where this process serves alone
+        supervisor = multiprocessing.parent_process()
         while not self._stopping.wait(self._interval):
+            if supervisor is not None and not supervisor.is_alive():
+                # Whoever stayed would answer for ever, and keep the port from the next start
+                _log.error("the process that supervises the workers is gone; this one ends")
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             self._do_chores()
 
     def _do_chores(self) -> None:

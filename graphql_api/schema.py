@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
+from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext, Info
 
@@ -25,6 +25,7 @@ from domain.model import JobFilter as DomainFilter
 from domain.ports import Begun, Busy, Catalog, Clock, KeyReused, SnapshotStore, TrainingRuns
 from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
+from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
 from graphql_api.runtime import Runtime
 from graphql_api.types import (
     CancelTrainingRunInput,
@@ -60,6 +61,9 @@ POLL_SECONDS = 0.1
 
 MAX_ERRORS = 5
 """An answer carries the first errors only: more would help nobody but those who flood logs."""
+
+
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -486,6 +490,25 @@ class _ParserCache(ParserCache):
         yield
 
 
+class _Checked(ValidationCache):
+    """Holds a document against the limits first: validating a bomb would set it off."""
+
+    def on_validate(self) -> Iterator[None]:
+        """Leave the errors with the operation."""
+        context = self.execution_context
+        document = context.graphql_document
+        errors: list[GraphQLError] = []
+        if document is not None:
+            asked_for = context._provided_operation_name  # noqa: SLF001 - the public one names the first where none was asked for
+            errors = nameless_choice(document, asked_for)
+            errors += violations(document, _LIMITS)
+        if not errors:
+            yield from super().on_validate()
+            return
+        context.pre_execution_errors = errors
+        yield
+
+
 def create_schema(*extensions: type[SchemaExtension]) -> Schema:
     """Return the schema, with caches that are shared by all requests."""
     return Schema(
@@ -496,8 +519,9 @@ def create_schema(*extensions: type[SchemaExtension]) -> Schema:
         extensions=[
             *extensions,
             _OneModel,
+            lambda: MaxTokensLimiter(MAX_TOKENS),
             lambda: _ParserCache(maxsize=256),
-            lambda: ValidationCache(maxsize=256),
+            lambda: _Checked(maxsize=256),
         ],
     )
 
@@ -513,6 +537,13 @@ def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
         if original.argument is not None:
             extensions["argument"] = original.argument
         return _with(error, extensions)
+    if isinstance(original, RecursionError):
+        return _with(
+            GraphQLError("the document is nested too deeply to be read"),
+            {"code": "DEPTH_LIMIT_EXCEEDED"},
+        )
+    if original is None and "Parsing aborted" in error.message:
+        return _with(error, {"code": "TOKEN_LIMIT_EXCEEDED"})
     if isinstance(original, ModelNotReady):
         return _with(error, {"code": "MODEL_NOT_READY", "retryAfter": original.retry_after})
     if original is None or isinstance(original, GraphQLError):

@@ -23,7 +23,7 @@ from domain.evaluation import PromotionPolicy
 from domain.model import ActivityKind, Job, RecommendationSource, TimeWindow, User
 from domain.ports import Begun, Busy, KeyReused, Replayed
 from domain.ranking import RankingPolicy, Unlisted
-from domain.runs import RunRequest, RunStatus, TrainingPhase, TrainingRun
+from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from domain.scoring import ScoringPolicy
 from tests.fakes import (
     NOON,
@@ -415,8 +415,9 @@ def broken_at(step: str, error: BaseException) -> tuple[Bench, str]:
 STEPS = ["reading", "fitting", "writing", "promoting"]
 
 
-def assert_failed(run: TrainingRun, bench: Bench, live: str) -> None:
+def assert_failed(run: TrainingRun, bench: Bench, live: str, kind: FailureKind) -> None:
     assert run.status is RunStatus.FAILED
+    assert run.failure_kind is kind
     assert run.phase is ENDED
     assert run.finished_at is not None
     assert run.promoted is None
@@ -427,20 +428,20 @@ def assert_failed(run: TrainingRun, bench: Bench, live: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "error"),
+    ("step", "error", "kind"),
     [
-        ("reading", DatasetMissing("there is no activities.jsonl")),
-        ("fitting", TrainingError("the factors of users are not finite")),
-        ("writing", SnapshotError("cannot store version 2: the disk is full")),
-        ("promoting", SnapshotError("cannot promote version 2: the disk is full")),
+        ("reading", DatasetMissing("there is no activities.jsonl"), FailureKind.DATA),
+        ("fitting", TrainingError("the factors of users are not finite"), FailureKind.TRAINING),
+        ("writing", SnapshotError("cannot store 2: the disk is full"), FailureKind.TRAINING),
+        ("promoting", SnapshotError("cannot promote 2: the disk is full"), FailureKind.TRAINING),
     ],
 )
 def test_a_failure_foreseen_ends_the_run_with_its_words_and_the_old_model_stays_live(
-    step: str, error: Exception
+    step: str, error: Exception, kind: FailureKind
 ) -> None:
     bench, live = broken_at(step, error)
     run = bench.execute()
-    assert_failed(run, bench, live)
+    assert_failed(run, bench, live, kind)
     assert run.failure == str(error)
 
 
@@ -450,7 +451,7 @@ def test_a_failure_unforeseen_ends_the_run_without_its_words_and_the_old_model_s
 ) -> None:
     bench, live = broken_at(step, ZeroDivisionError("the password is sesame"))
     run = bench.execute()
-    assert_failed(run, bench, live)
+    assert_failed(run, bench, live, FailureKind.UNEXPECTED)
     assert "ZeroDivisionError" in str(run.failure)
     assert "sesame" not in str(run.failure)
     assert run.id in caplog.text
@@ -461,7 +462,7 @@ def test_a_failure_unforeseen_ends_the_run_without_its_words_and_the_old_model_s
 def test_a_lack_of_memory_ends_the_run_in_words_and_the_old_model_stays_live(step: str) -> None:
     bench, live = broken_at(step, MemoryError())
     run = bench.execute()
-    assert_failed(run, bench, live)
+    assert_failed(run, bench, live, FailureKind.TRAINING)
     assert run.failure == "the training ran out of memory"
 
 
@@ -482,7 +483,7 @@ def test_data_without_activities_fails_the_run_and_says_so(promotion: PromotionP
     live = bench.execute().id
     bench.log.events = []
     run = bench.execute()
-    assert_failed(run, bench, live)
+    assert_failed(run, bench, live, FailureKind.DATA)
     assert "nothing to learn" in str(run.failure)
 
 
@@ -495,7 +496,7 @@ def test_data_of_which_nothing_scores_fails_the_run_and_says_so(
     bench.scoring = ScoringPolicy(redirect_weight=0, redirect_floor=0, apply_weight=0)
     bench.log.events = [Event(1, 10, ActivityKind.APPLY), Event(2, 20, ActivityKind.REDIRECT)]
     run = bench.execute()
-    assert_failed(run, bench, live)
+    assert_failed(run, bench, live, FailureKind.DATA)
     assert "nothing to learn" in str(run.failure)
 
 

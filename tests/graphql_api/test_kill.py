@@ -7,6 +7,7 @@ import os
 import random
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -284,3 +285,26 @@ def test_killed_anywhere_at_any_moment_it_answers_from_one_whole_model_and_runs_
     assert outcomes.get(("supervisor", "FAILED"), 0) >= 5, outcomes
     # A training outlives the worker that started it
     assert ("worker", "FAILED") not in outcomes
+
+
+def test_workers_end_with_their_supervisor_and_leave_the_port_to_the_next_start(
+    data: Data, tmp_path: Path
+) -> None:
+    data.use("part")
+    crashing = Crashing(data, tmp_path / "state")
+    try:
+        workers = crashing.workers()
+        assert len(workers) == 2
+        kill(crashing.service.process.pid)
+        crashing.service.process.wait()
+        deadline = time.monotonic() + 5
+        while alive := [worker for worker in workers if command(worker)]:
+            assert time.monotonic() < deadline, f"{alive} serve 5 s after their supervisor died"
+            time.sleep(0.05)
+        with socket.socket() as next_start:
+            next_start.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            next_start.bind(("127.0.0.1", int(crashing.service.url.rpartition(":")[2])))
+    finally:
+        for worker in workers:
+            kill(worker)
+        crashing.close()

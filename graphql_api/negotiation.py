@@ -1,0 +1,48 @@
+"""Which media type a client wants its answer in: GraphQL over HTTP's `Accept`."""
+
+from __future__ import annotations
+
+RESPONSE_JSON = "application/graphql-response+json"
+JSON = "application/json"
+_STREAM, _PAGE = "text/event-stream", "text/html"
+_ANSWERED = (JSON, RESPONSE_JSON, _STREAM, _PAGE)
+
+
+def preferred(accept: str | None) -> str:
+    """Return the JSON media type that a client prefers; plain JSON where it does not say."""
+    ranges = _ranges(accept)
+    return RESPONSE_JSON if _quality(ranges, RESPONSE_JSON) > _quality(ranges, JSON) else JSON
+
+
+def is_acceptable(accept: str | None) -> bool:
+    """Tell whether a client takes any of the media types that are answered."""
+    ranges = _ranges(accept)
+    return any(_quality(ranges, media_type) > 0 for media_type in _ANSWERED)
+
+
+def _ranges(accept: str | None) -> list[tuple[str, float]]:
+    """Return the media ranges with their quality, in the client's order."""
+    if accept is None or not accept.strip():
+        return [("*/*", 1.0)]
+    ranges = []
+    for part in accept.split(","):
+        media_range, *parameters = (text.strip().lower() for text in part.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                try:
+                    quality = min(1.0, max(0.0, float(value)))
+                except ValueError:
+                    quality = 0.0
+        ranges.append((media_range, quality))
+    return ranges
+
+
+def _quality(ranges: list[tuple[str, float]], media_type: str) -> float:
+    """Return how welcome a media type is; of equal quality, the one named first is more so."""
+    for candidate in (media_type, f"{media_type.split('/')[0]}/*", "*/*"):
+        for place, (media_range, quality) in enumerate(ranges):
+            if media_range == candidate:
+                return quality - place * 1e-6 if quality else 0.0
+    return 0.0
