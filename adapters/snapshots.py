@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -74,10 +74,10 @@ class DirectorySnapshotStore(SnapshotStore):
         target = self._path(manifest.version)
         if target.exists():
             raise SnapshotError(f"version {manifest.version} exists already")
+        staged = self._folder / f"{_STAGED}{manifest.version}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            staged = self._folder / f"{_STAGED}{manifest.version}"
             staged.mkdir()
             files = {name: _save(staged / f"{name}.npy", array) for name, array in arrays.items()}
             record = _Record(FORMAT, manifest, files).sealed()
@@ -88,6 +88,8 @@ class DirectorySnapshotStore(SnapshotStore):
             staged.rename(target)
             _sync_folder(self._folder)
         except OSError as error:
+            # A full disk must not stay full: the run's record needs some room, too
+            shutil.rmtree(staged, ignore_errors=True)
             raise SnapshotError(f"cannot store version {manifest.version}: {error}") from error
 
     def open(self, version: str) -> Snapshot:
@@ -240,9 +242,16 @@ def _map(path: Path) -> NDArray[Any]:
     return array
 
 
+class _Stream:
+    """Hides a file from numpy, whose own way of writing one does not say why it fails."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write
+
+
 def _save(path: Path, array: NDArray[Any]) -> _File:
     with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.save(_Stream(file), array, allow_pickle=False)
         file.flush()
         os.fsync(file.fileno())
     with path.open("rb") as file:

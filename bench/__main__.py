@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import ingest, load, train
+from bench import ingest, load, memory, train
 from bench.measuring import ROOT
 from bench.report import Report, machine_facts, update_document
 
@@ -19,6 +19,7 @@ _BENCHES: dict[str, Callable[..., Report]] = {
     "ingest": ingest.run,
     "train": train.run,
     "load": load.run,
+    "memory": memory.run,
 }
 _DOCUMENT = ROOT / "docs" / "benchmarks.md"
 

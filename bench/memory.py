@@ -120,7 +120,7 @@ def _write_dataset(folder: Path) -> None:
     folder.mkdir(parents=True)
     records: dict[str, dict[str, object]] = {
         "activities": {"user_id": 1, "job_id": 1, "type": "redirect", "timestamp": 1.7e9},
-        "jobs": {"job_id": 1, "title": "A job"},
+        "jobs": {"job_id": 1, "description": "", "title": "A job"},
         "users": {"user_id": 1},
     }
     for name, record in records.items():

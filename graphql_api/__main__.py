@@ -33,7 +33,7 @@ import orjson
 from pydantic import ValidationError
 
 from application.recommending import MAX_BATCH, Models, RecommendationList
-from application.training import MEASURED_K
+from application.training import MEASURED_K, Training
 from domain.errors import (
     DataError,
     InputError,
@@ -43,7 +43,7 @@ from domain.errors import (
     TrainingError,
 )
 from domain.model import MAX_ID, TimeWindow
-from domain.ports import Begun, Busy
+from domain.ports import Begun, Busy, TrainingRuns
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from graphql_api.container import Container
 from graphql_api.runtime import available_cores
@@ -194,10 +194,11 @@ def train(
     seconds = None if every is None else _seconds(every)
     container = Container(settings=settings)
     request = RunRequest(TimeWindow(_moment(since), _moment(until)), note, force)
+    training = container.training()  # made first, so that a bad setting leaves no run behind
     log = container.activity_log()
     while True:
         stamp, begun = log.stamp() if watch else None, time.monotonic()
-        code = _train_once(container, request)
+        code = _train_once(container.runs(), training, request)
         if seconds is not None:
             time.sleep(max(0.0, begun + seconds - time.monotonic()))
         elif watch:
@@ -207,10 +208,9 @@ def train(
             sys.exit(code)
 
 
-def _train_once(container: Container, request: RunRequest) -> int:
+def _train_once(runs: TrainingRuns, training: Training, request: RunRequest) -> int:
     """Carry one run out here, tell of it, and return the exit code."""
-    training = container.training()  # made first, so that a bad setting leaves no run behind
-    answer = container.runs().begin(request, "command line", None)
+    answer = runs.begin(request, "command line", None)
     if isinstance(answer, Busy):
         _complain(f"run {answer.run.id} is under way ({answer.run.phase}); try again after it")
         return _BUSY

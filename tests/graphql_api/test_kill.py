@@ -292,8 +292,8 @@ def test_workers_end_with_their_supervisor_and_leave_the_port_to_the_next_start(
 ) -> None:
     data.use("part")
     crashing = Crashing(data, tmp_path / "state")
+    workers = crashing.workers()
     try:
-        workers = crashing.workers()
         assert len(workers) == 2
         kill(crashing.service.process.pid)
         crashing.service.process.wait()
