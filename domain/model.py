@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Self
@@ -176,6 +176,16 @@ class ActivityTally:
             counts,
             groups.reduce(np.fmin, joined(lambda part: part.first_at)[groups.order]),
             groups.reduce(np.fmax, joined(lambda part: part.last_at)[groups.order]),
+        )
+
+    @classmethod
+    def in_a_row(cls, parts: Sequence[ActivityTally]) -> ActivityTally:
+        """Put tallies behind each other; all people of one come before all of the next."""
+        return cls(
+            *(
+                np.concatenate([getattr(part, column.name) for part in parts])
+                for column in fields(cls)
+            )
         )
 
     def __len__(self) -> int:

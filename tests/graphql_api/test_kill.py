@@ -176,6 +176,11 @@ def until_shown(service: Service, version: str) -> None:
         assert time.monotonic() < deadline, f"model {version} did not go live within 10 s"
 
 
+def has_ended(service: Service, run_id: str) -> bool:
+    run = service.data_of(ONE_RUN, admin=True, id=run_id)["trainingRun"]
+    return run["status"] not in {"QUEUED", "RUNNING"}
+
+
 def truth(service: Service, run_id: str) -> dict[str, Any]:
     """Wait for the end of a run whose process may be dead.
 
@@ -215,12 +220,12 @@ def test_killed_anywhere_at_any_moment_it_answers_from_one_whole_model_and_runs_
     outcomes: dict[tuple[str, str], int] = {}
     try:
         learned_from: dict[str, str] = {}
-        live, usual = "", 0.0
+        live, usual = "", 60.0
         for variant in ("whole", "part"):
             data.use(variant)
             begun = time.monotonic()
             run = ended(crashing.service, begin(crashing.service, f"lists of {variant}"))
-            usual = time.monotonic() - begun
+            usual = min(usual, time.monotonic() - begun)
             assert run["promoted"] is True, run
             live = run["model"]["version"]
             learned_from[live] = variant
@@ -239,6 +244,9 @@ def test_killed_anywhere_at_any_moment_it_answers_from_one_whole_model_and_runs_
             learned_from[run_id] = variant
             time.sleep(delay)
             trainer = trainer_of(run_id)
+            if trainer is None and has_ended(crashing.service, run_id):
+                # The machine was busy while the usual duration was taken; the next shall hit
+                usual = min(usual, delay)
             if victim == "training":
                 if trainer is not None:
                     kill(trainer)
