@@ -1319,3 +1319,26 @@ class TestCatalog:
         for path in paths:
             # Of the same size, and perhaps within one tick of the file system's clock
             os.utime(path, ns=(0, sum(ids) * 1_000_000_000))
+
+
+class TestCountingByThreads:
+    @pytest.mark.parametrize("users", [1, 2, 3, 500])
+    def test_gives_the_tally_of_one_thread(
+        self, users: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("adapters.jsonl._SHARED_EVENTS", 1)
+        random = np.random.default_rng(users)
+        kinds = ("impression", "redirect", "apply")
+        (tmp_path / "activities.jsonl").write_text(
+            "".join(
+                f'{{"user_id":{random.integers(users) * 2**40},"job_id":{random.integers(20)},'
+                f'"type":"{kinds[random.integers(3)]}","timestamp":{random.integers(10**9)}}}\n'
+                for _ in range(3_000)
+            )
+        )
+        alone, _ = JsonlActivityLog(tmp_path).tally(TimeWindow(), nobody)
+        together, _ = JsonlActivityLog(tmp_path, processes=3).tally(TimeWindow(), nobody)
+        for column in fields(alone):
+            np.testing.assert_array_equal(
+                getattr(together, column.name), getattr(alone, column.name)
+            )
