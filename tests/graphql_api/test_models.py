@@ -223,7 +223,7 @@ def story(
 def test_model_of_half_the_catalogue_is_refused_with_figures(story: Story) -> None:
     run = story.refused
     assert (run["status"], run["promoted"], run["failure"]) == ("SUCCEEDED", False, None)
-    before = len({row["job_id"] for row in rows_of_old(story)})
+    before = len(store(story.service.state).open(story.old).arrays["job_ids"])
     after = len({row["job_id"] for row in rows(story.service.data / "activities.jsonl")})
     of_jobs = [reason for reason in run["refusals"] if "jobs" in reason]
     assert of_jobs == [
@@ -233,12 +233,6 @@ def test_model_of_half_the_catalogue_is_refused_with_figures(story: Story) -> No
         )
     ]
     assert run["model"]["version"] == run["id"] != story.old
-
-
-def rows_of_old(story: Story) -> list[dict[str, Any]]:
-    """Return activities of all jobs that the old model knows."""
-    ids = store(story.service.state).open(story.old).arrays["job_ids"]
-    return [{"job_id": id_} for id_ in ids.tolist()]
 
 
 @slow
@@ -615,15 +609,17 @@ QUICK = ("--iterations", "1", "--factors", "8", "--hold-out", "0")
 
 @slow
 def test_training_at_intervals_goes_on_until_it_is_interrupted(data: Path, state: Path) -> None:
+    before = len(runs(state))
     with training(data, state, *QUICK, "--every", "1s") as process:
         eventually("two more models", lambda: len(store(state).manifests()) >= 3)
         interrupt(process, state)
-    newest = store(state).manifests()[0].version
-    succeeded = [run for run in runs(state) if run.status is RunStatus.SUCCEEDED]
+    scheduled = runs(state)[:-before]
+    succeeded = [run for run in scheduled if run.status is RunStatus.SUCCEEDED]
+    assert len(succeeded) >= 2
     assert store(state).live() == succeeded[0].id
-    assert newest >= succeeded[0].id
+    # The first run is recorded a while after its interval began: the libraries are loaded first
     gap = succeeded[0].requested_at - succeeded[1].requested_at
-    assert gap.total_seconds() >= 0.9
+    assert 0.3 < gap.total_seconds() < 5
 
 
 @slow
