@@ -12,7 +12,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from domain.errors import RunMissing, TrainingCancelled, TrainingError
+from domain.errors import RunMissing, SnapshotError, TrainingCancelled, TrainingError
 from domain.ports import Begun, Busy, Clock, KeyReused, Lease, Replayed, TrainingRuns
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
 
@@ -74,11 +74,20 @@ class FileLease(Lease):
 
 
 class SqliteTrainingRuns(TrainingRuns):
-    """The runs of one state directory, which all processes of a machine may use."""
+    """The runs of one state directory, which all processes of a machine may use.
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    Args:
+        folder: holds the database and the lock.
+        clock: tells the time of what is recorded.
+        live: returns the live version, which tells how a run ended that could not say so.
+    """
+
+    def __init__(
+        self, folder: Path, clock: Clock, live: Callable[[], str | None] = lambda: None
+    ) -> None:
         self._folder = folder
         self._clock = clock
+        self._live = live
         self._is_prepared = False
 
     def begin(
@@ -170,7 +179,7 @@ class SqliteTrainingRuns(TrainingRuns):
         A process holds the right a moment longer than its run lasts, and longer still where its
         run was cancelled while it was busy; it is waited for, but not for long.
         """
-        for _ in range(100):
+        for _ in range(500):
             lease = FileLease.take(self._lock_path)
             if lease is not None:
                 return lease
@@ -184,22 +193,25 @@ class SqliteTrainingRuns(TrainingRuns):
         return latest[0]
 
     def _fail_lost(self, database: sqlite3.Connection) -> list[TrainingRun]:
-        """Fail all active runs; the caller holds the right to train, so nobody else does."""
-        return [
-            _store(
-                database,
-                replace(
-                    run,
-                    status=RunStatus.FAILED,
-                    phase=TrainingPhase.ENDED,
-                    finished_at=self._clock(),
-                    failure_kind=FailureKind.PROCESS,
-                    failure="its process ended before the run did: "
-                    "it was killed, ran out of memory, or the machine restarted",
-                ),
-            )
-            for run in _select(database, "is_final = 0")
-        ]
+        """End all active runs; the caller holds the right to train, so nobody else does."""
+        return [_store(database, self._lost(run)) for run in _select(database, "is_final = 0")]
+
+    def _lost(self, run: TrainingRun) -> TrainingRun:
+        """Return how a run ended whose process is gone: it succeeded if its model is live."""
+        ended = replace(run, phase=TrainingPhase.ENDED, finished_at=self._clock())
+        try:
+            is_live = run.model_version is not None and run.model_version == self._live()
+        except SnapshotError:
+            is_live = False
+        if is_live:
+            return replace(ended, status=RunStatus.SUCCEEDED, promoted=True)
+        return replace(
+            ended,
+            status=RunStatus.FAILED,
+            failure_kind=FailureKind.PROCESS,
+            failure="its process ended before the run did: "
+            "it was killed, ran out of memory, or the machine restarted",
+        )
 
     @property
     def _lock_path(self) -> Path:

@@ -249,21 +249,22 @@ class Training:
             if live is None
             else Evidence(live.manifest.users, live.manifest.jobs, metrics=measured.live),
         )
+        # Recorded before it goes live: if this process is lost now, the live version tells the end
+        self._runs.update(
+            run.id,
+            model_version=manifest.version,
+            refusals=refusals,
+            metrics=measured.all,
+        )
         promoted = not refusals or run.request.force
         if promoted:
             self._snapshots.promote(manifest.version)
+        ended = self._end(run, RunStatus.SUCCEEDED, promoted=promoted)
         try:
             self._snapshots.prune(self._learning.keep_models)
         except SnapshotError as error:
             _log.warning("%s", error)
-        return self._end(
-            run,
-            RunStatus.SUCCEEDED,
-            model_version=manifest.version,
-            promoted=promoted,
-            refusals=refusals,
-            metrics=measured.all,
-        )
+        return ended
 
     def _fit(self, interactions: Interactions, on_progress: OnProgress) -> Recommender:
         on_progress(0, self._trainer.steps)

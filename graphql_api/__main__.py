@@ -197,10 +197,11 @@ def train(
     training = container.training()  # made first, so that a bad setting leaves no run behind
     log = container.activity_log()
     while True:
-        stamp, begun = log.stamp() if watch else None, time.monotonic()
-        code = _train_once(container.runs(), training, request)
+        stamp = log.stamp() if watch else None
+        code, asked_at = _train_once(container.runs(), training, request)
         if seconds is not None:
-            time.sleep(max(0.0, begun + seconds - time.monotonic()))
+            waited = (datetime.now(UTC) - asked_at).total_seconds()
+            time.sleep(max(0.0, seconds - waited))
         elif watch:
             while log.stamp() == stamp:
                 time.sleep(_WATCH_SECONDS)
@@ -208,12 +209,14 @@ def train(
             sys.exit(code)
 
 
-def _train_once(runs: TrainingRuns, training: Training, request: RunRequest) -> int:
-    """Carry one run out here, tell of it, and return the exit code."""
+def _train_once(
+    runs: TrainingRuns, training: Training, request: RunRequest
+) -> tuple[int, datetime]:
+    """Carry one run out here, tell of it, and return the exit code and when it was asked for."""
     answer = runs.begin(request, "command line", None)
     if isinstance(answer, Busy):
         _complain(f"run {answer.run.id} is under way ({answer.run.phase}); try again after it")
-        return _BUSY
+        return _BUSY, datetime.now(UTC)
     if not isinstance(answer, Begun):
         raise TypeError(f"a request without a key cannot be {answer!r}")
     try:
@@ -221,7 +224,7 @@ def _train_once(runs: TrainingRuns, training: Training, request: RunRequest) -> 
             run = training.execute(answer.run, bar.phase)
     finally:
         answer.lease.close()
-    return _report(run)
+    return _report(run), run.requested_at
 
 
 @cli.command("execute-run", hidden=True)

@@ -83,7 +83,7 @@ class Container(containers.DeclarativeContainer):
         DirectorySnapshotStore, settings.provided.state.joinpath.call("models")
     )
     runs: providers.Provider[TrainingRuns] = providers.ThreadSafeSingleton(
-        SqliteTrainingRuns, settings.provided.state, clock
+        SqliteTrainingRuns, settings.provided.state, clock, snapshots.provided.live
     )
     trainer: providers.Provider[Trainer] = providers.ThreadSafeSingleton(_als_trainer, settings)
 

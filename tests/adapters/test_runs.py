@@ -413,3 +413,26 @@ class TestTheRecord:
         assert isinstance(runs.begin(RunRequest(note=hostile), "admin", hostile), Replayed)
         assert isinstance(begun, Begun)
         begun.lease.close()
+
+
+class TestALostRun:
+    @pytest.mark.parametrize(
+        ("live", "status", "promoted"),
+        [
+            ("v1", RunStatus.SUCCEEDED, True),
+            ("v0", RunStatus.FAILED, None),
+            (None, RunStatus.FAILED, None),
+        ],
+    )
+    def test_succeeded_if_its_model_is_live_and_failed_otherwise(
+        self, state: Path, live: str | None, status: RunStatus, promoted: bool | None
+    ) -> None:
+        runs = SqliteTrainingRuns(state, ManualClock(), lambda: live)
+        begun = begin(runs)
+        runs.update(begun.run.id, model_version="v1")
+        begun.lease.close()
+
+        (lost,) = runs.reap()
+
+        assert (lost.status, lost.promoted) == (status, promoted)
+        assert (lost.failure is None) == (status is RunStatus.SUCCEEDED)

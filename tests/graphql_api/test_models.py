@@ -610,16 +610,17 @@ QUICK = ("--iterations", "1", "--factors", "8", "--hold-out", "0")
 @slow
 def test_training_at_intervals_goes_on_until_it_is_interrupted(data: Path, state: Path) -> None:
     before = len(runs(state))
+
+    def scheduled() -> list[TrainingRun]:
+        return [run for run in runs(state)[:-before] if run.status is RunStatus.SUCCEEDED]
+
     with training(data, state, *QUICK, "--every", "1s") as process:
-        eventually("two more models", lambda: len(store(state).manifests()) >= 3)
+        eventually("two more runs succeed", lambda: len(scheduled()) >= 2)
         interrupt(process, state)
-    scheduled = runs(state)[:-before]
-    succeeded = [run for run in scheduled if run.status is RunStatus.SUCCEEDED]
-    assert len(succeeded) >= 2
+    succeeded = scheduled()
     assert store(state).live() == succeeded[0].id
-    # The first run is recorded a while after its interval began: the libraries are loaded first
     gap = succeeded[0].requested_at - succeeded[1].requested_at
-    assert 0.3 < gap.total_seconds() < 5
+    assert 1 <= gap.total_seconds() < 5
 
 
 @slow
