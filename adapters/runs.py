@@ -119,7 +119,7 @@ class SqliteTrainingRuns(TrainingRuns):
     ) -> TrainingRun:
         now = self._clock()
         run = TrainingRun(
-            id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+            id=f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}",
             status=RunStatus.QUEUED,
             phase=TrainingPhase.WAITING,
             requested_at=now,

@@ -2,7 +2,7 @@
 
     models/
       LIVE                     which version is live, and which were before it
-      20261125T031955Z-4f2a9c/
+      20261125T031955.081522Z-4f2a9c/
         manifest.json          the record, and size and SHA-256 of each file
         user_factors.npy ...
 

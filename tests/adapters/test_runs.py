@@ -11,6 +11,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -436,3 +437,14 @@ class TestALostRun:
 
         assert (lost.status, lost.promoted) == (status, promoted)
         assert (lost.failure is None) == (status is RunStatus.SUCCEEDED)
+
+    def test_ids_sort_by_the_time_of_the_request_within_one_second_too(self, state: Path) -> None:
+        start = datetime(2026, 1, 1, tzinfo=UTC)
+        moments = iter([start + timedelta(milliseconds=step) for step in range(400)])
+        runs = SqliteTrainingRuns(state, lambda: next(moments))
+        ids = []
+        for _ in range(20):
+            begun = begin(runs)
+            end(runs, begun)
+            ids.append(begun.run.id)
+        assert ids == sorted(ids)
