@@ -64,7 +64,11 @@ _LINE_FEED, _CARRIAGE_RETURN = 10, 13
 PORTION_EVENTS = 1 << 24
 """Activities are counted in portions of so many, which bounds the memory they take."""
 
-_SHARED_EVENTS = 1 << 20
+SHARE_EVENTS = 1 << 19
+"""A portion is counted in shares of so many, whose columns fit the processor's cache."""
+
+_MAX_SHARES = 256
+_SAMPLED = 100
 
 
 @dataclass(frozen=True)
@@ -125,18 +129,21 @@ class JsonlActivityLog(ActivityLog):
         """Count the activities in a window; see the port."""
         path = find_file(self._folder, "activities")
         lines = _Lines(path, _ACTIVITY, self._tolerance, on_progress)
-        parts: list[ActivityTally] = []
-        pending = _Columns.none()
+        tally: ActivityTally | None = None
+        pieces: list[_Columns] = []
         outside = 0
+
+        def counted() -> ActivityTally:
+            portion = _counted(pieces, self._processes)
+            return portion if tally is None else ActivityTally.merged([tally, portion])
+
         for columns in self._columns(path, lines):
             inside = columns.within(window)
-            outside += columns.rows - inside.rows
-            pending.extend(inside)
-            if pending.rows >= PORTION_EVENTS:
-                parts = [ActivityTally.merged([*parts, pending.counted(self._processes)])]
-                pending = _Columns.none()
-        tally = ActivityTally.merged([*parts, pending.counted(self._processes)])
-        return tally, lines.report(outside=outside)
+            outside += len(columns) - len(inside)
+            pieces.append(inside)
+            if sum(map(len, pieces)) >= PORTION_EVENTS:
+                tally = counted()
+        return counted(), lines.report(outside=outside)
 
     def _columns(self, path: Path, lines: _Lines[_ActivityRow]) -> Iterator[_Columns]:
         spans = _spans(path) if self._processes > 1 else []
@@ -151,10 +158,13 @@ class JsonlActivityLog(ActivityLog):
                     yield columns
             lines.check_share()
             return
+        blocks: list[_Columns] = []
         for rows in lines:
-            columns = _Columns.none()
-            columns.add(rows)
-            yield columns
+            blocks.append(_Columns.of(rows))
+            if sum(map(len, blocks)) >= SHARE_EVENTS:
+                yield _Columns.joined(blocks)
+                blocks = []
+        yield _Columns.joined(blocks)
 
 
 def read_jobs(
@@ -548,94 +558,87 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Columns:
-    """Activities as parallel columns, each in pieces."""
+    """Activities as parallel columns."""
 
-    user_ids: list[NDArray[np.integer]]
-    job_ids: list[NDArray[np.integer]]
-    kinds: list[NDArray[np.int8]]
-    timestamps: list[TimeArray]
-    rows: int = 0
+    user_ids: NDArray[np.integer]
+    job_ids: NDArray[np.integer]
+    kinds: NDArray[np.uint8]
+    timestamps: TimeArray
 
     @classmethod
-    def none(cls) -> _Columns:
-        return cls([], [], [], [])
-
-    def add(self, rows: Sequence[_ActivityRow]) -> None:
-        """Add decoded rows."""
-        # Digit strings become numbers on the way, and None becomes NaN
-        self.user_ids.append(_narrow(np.array([row.user_id for row in rows], dtype=np.int64)))
-        self.job_ids.append(_narrow(np.array([row.job_id for row in rows], dtype=np.int64)))
-        self.kinds.append(np.array([_KINDS[row.type] for row in rows], dtype=np.int8))
-        self.timestamps.append(np.array([row.timestamp for row in rows], dtype=np.float64))
-        self.rows += len(rows)
-
-    def extend(self, other: _Columns) -> None:
-        """Add the pieces of other columns."""
-        self.user_ids += other.user_ids
-        self.job_ids += other.job_ids
-        self.kinds += other.kinds
-        self.timestamps += other.timestamps
-        self.rows += other.rows
-
-    def joined(self) -> _Columns:
-        """Return the same with one piece each; the pieces are given up on the way."""
-        return _Columns(
-            [_drained(self.user_ids)],
-            [_drained(self.job_ids)],
-            [_drained(self.kinds)],
-            [_drained(self.timestamps)],
-            self.rows,
+    def of(cls, rows: Sequence[_ActivityRow]) -> _Columns:
+        """Return decoded rows; digit strings become numbers, and None becomes NaN."""
+        return cls(
+            _narrow(np.array([row.user_id for row in rows], dtype=np.int64)),
+            _narrow(np.array([row.job_id for row in rows], dtype=np.int64)),
+            np.frombuffer(bytes([_KINDS[row.type] for row in rows]), dtype=np.uint8),
+            np.array([row.timestamp for row in rows], dtype=np.float64),
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Columns]) -> _Columns:
+        """Put columns behind each other."""
+        if not parts:
+            return cls.of(())
+        return cls(*map(np.concatenate, zip(*(part.columns for part in parts), strict=True)))
+
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        return self.user_ids, self.job_ids, self.kinds, self.timestamps
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def take(self, rows: slice | NDArray[Any]) -> _Columns:
+        """Return some of the rows: a stretch, those of a mask, or those at positions."""
+        return _Columns(*(column[rows] for column in self.columns))
 
     def within(self, window: TimeWindow) -> _Columns:
         """Return what lies in a time window."""
-        if window.is_unbounded:
-            return self
-        whole = self.joined()
-        inside = window.contains(whole.timestamps[0])
-        return _Columns(
-            [whole.user_ids[0][inside]],
-            [whole.job_ids[0][inside]],
-            [whole.kinds[0][inside]],
-            [whole.timestamps[0][inside]],
-            int(inside.sum()),
-        )
+        return self if window.is_unbounded else self.take(window.contains(self.timestamps))
 
-    def counted(self, threads: int) -> ActivityTally:
-        """Return the tally; the columns are given up on the way.
+    def dealt(self, bounds: NDArray[np.integer]) -> list[_Columns]:
+        """Deal the rows out by ranges of people.
 
-        Several threads count a share of the people each; numpy lets them run side by side.
+        Args:
+            bounds: fewer than 256 ids, ascending, at which the next range begins.
         """
-        users = _drained(self.user_ids)
-        rest: tuple[list[Any], ...] = (self.job_ids, self.kinds, self.timestamps)
-        if threads == 1 or len(users) < _SHARED_EVENTS:
-            return ActivityTally.from_events(users, *map(_drained, rest))
-        bounds = np.quantile(users[::1_000], np.linspace(0, 1, threads + 1)[1:-1])
-        owners = np.searchsorted(bounds.astype(np.int64), users, side="right").astype(np.int8)
-        with ThreadPoolExecutor(threads) as pool:
-            masks = list(pool.map(lambda owner: owners == owner, range(threads)))
+        owners = np.searchsorted(bounds, self.user_ids, side="right").astype(np.uint8)
+        ordered = self.take(np.argsort(owners, kind="stable"))
+        ends = np.cumsum(np.bincount(owners, minlength=len(bounds) + 1))
+        return [ordered.take(slice(*ends_)) for ends_ in pairwise([0, *ends.tolist()])]
 
-            def shared(column: NDArray[Any]) -> list[NDArray[Any]]:
-                return list(pool.map(lambda mask: column[mask], masks))
 
-            # One column after the other, so that little is held twice
-            shares = [shared(users)]
-            del users
-            shares += [shared(_drained(pieces)) for pieces in rest]
-            return ActivityTally.in_a_row(list(pool.map(ActivityTally.from_events, *shares)))
+def _counted(pieces: list[_Columns], threads: int) -> ActivityTally:
+    """Return the tally of all pieces, which are given up on the way.
+
+    People are dealt out to shares that fit the processor's cache, which is faster than to count
+    them all at once even for one thread; several take one share after the other.
+    """
+    shares = min(_MAX_SHARES, sum(map(len, pieces)) // SHARE_EVENTS + 1)
+    if shares == 1:
+        whole = _Columns.joined(pieces)
+        pieces.clear()
+        return ActivityTally.from_events(*whole.columns)
+    some = np.concatenate([piece.user_ids[::_SAMPLED] for piece in pieces])
+    bounds = np.quantile(some, np.linspace(0, 1, shares + 1)[1:-1], method="lower")
+    with ThreadPoolExecutor(threads) as pool:
+        dealt = list(pool.map(lambda piece: piece.dealt(bounds), pieces))
+        pieces.clear()
+
+        def count(share: int) -> ActivityTally:
+            columns = _Columns.joined([piece[share] for piece in dealt])
+            return ActivityTally.from_events(*columns.columns)
+
+        tallies = list(pool.map(count, range(shares)))
+    dealt.clear()
+    return ActivityTally.in_a_row(tallies)
 
 
 def _narrow(ids: NDArray[np.int64]) -> NDArray[np.integer]:
     return ids.astype(np.int32) if ids.max(initial=0) <= np.iinfo(np.int32).max else ids
-
-
-def _drained(pieces: list[NDArray[Any]]) -> NDArray[Any]:
-    """Join pieces and empty the list, so that they do not take memory twice for long."""
-    whole = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
-    pieces.clear()
-    return whole
 
 
 class _Span(NamedTuple):
@@ -666,10 +669,8 @@ def _spans(path: Path) -> list[_Span]:
 def _read_span(span: _Span) -> tuple[_Columns, ReadReport]:
     """Read a span in a process of its own; its line numbers begin at 1."""
     lines = _Lines(span.path, _ACTIVITY, Tolerance(max_rejected=1), nobody, span)
-    columns = _Columns.none()
-    for rows in lines:
-        columns.add(rows)
-    return columns.joined(), lines.report()
+    columns = _Columns.joined([_Columns.of(rows) for rows in lines])
+    return columns, lines.report()
 
 
 def _ignore_interrupts() -> None:

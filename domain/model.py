@@ -140,15 +140,15 @@ class ActivityTally:
         users = np.asarray(user_ids, dtype=None if len(user_ids) else np.int64)
         jobs = np.asarray(job_ids, dtype=None if len(job_ids) else np.int64)
         groups = _PairGroups.of(users, jobs)
-        kind_column = np.asarray(kinds, dtype=np.int8)[groups.order]
-        counts = np.empty((len(groups.starts), len(ActivityKind)), dtype=np.uint32)
-        for kind in ActivityKind:
-            counts[:, kind] = groups.count(kind_column == kind)
+        cells = np.repeat(np.arange(len(groups.starts)), groups.lengths) * len(ActivityKind)
+        cells += np.asarray(kinds, dtype=np.uint8)[groups.order]
+        shape = (len(groups.starts), len(ActivityKind))
+        counts = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
         times = np.asarray(timestamps, dtype=np.float64)[groups.order]
         return cls(
             groups.firsts(users),
             groups.firsts(jobs),
-            counts,
+            counts.astype(np.uint32),
             groups.reduce(np.fmin, times),
             groups.reduce(np.fmax, times),
         )
@@ -250,16 +250,14 @@ class _PairGroups:
         starts = np.flatnonzero(is_first) + 1
         return cls(order, np.concatenate([np.zeros(min(1, rows), dtype=np.int64), starts]))
 
+    @property
+    def lengths(self) -> IndexArray:
+        """How many rows each pair has."""
+        return np.diff(self.starts, append=len(self.order))
+
     def firsts(self, ids: NDArray[Any]) -> IdArray:
         """Return the id of each pair."""
         return ids[self.order[self.starts]].astype(np.int64, copy=False)
-
-    def count(self, chosen: BoolArray) -> NDArray[np.uint32]:
-        """Count the ordered rows of each pair that are chosen."""
-        until = np.concatenate([np.zeros(1, dtype=np.uint32), np.cumsum(chosen, dtype=np.uint32)])
-        ends = np.append(self.starts[1:], len(chosen))
-        counts: NDArray[np.uint32] = until[ends] - until[self.starts]
-        return counts
 
     def reduce(self, ufunc: np.ufunc, ordered: NDArray[Any]) -> NDArray[Any]:
         """Combine the ordered rows of each pair.

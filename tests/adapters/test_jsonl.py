@@ -1321,12 +1321,18 @@ class TestCatalog:
             os.utime(path, ns=(0, sum(ids) * 1_000_000_000))
 
 
-class TestCountingByThreads:
+class TestCountingInShares:
+    @pytest.mark.parametrize("threads", [1, 3])
+    @pytest.mark.parametrize("share_events", [1, 100, 1_000])
     @pytest.mark.parametrize("users", [1, 2, 3, 500])
-    def test_gives_the_tally_of_one_thread(
-        self, users: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_gives_the_tally_of_all_at_once(
+        self,
+        users: int,
+        share_events: int,
+        threads: int,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("adapters.jsonl._SHARED_EVENTS", 1)
         random = np.random.default_rng(users)
         kinds = ("impression", "redirect", "apply")
         (tmp_path / "activities.jsonl").write_text(
@@ -1336,9 +1342,10 @@ class TestCountingByThreads:
                 for _ in range(3_000)
             )
         )
-        alone, _ = JsonlActivityLog(tmp_path).tally(TimeWindow(), nobody)
-        together, _ = JsonlActivityLog(tmp_path, processes=3).tally(TimeWindow(), nobody)
-        for column in fields(alone):
+        at_once, _ = JsonlActivityLog(tmp_path).tally(TimeWindow(), nobody)
+        monkeypatch.setattr("adapters.jsonl.SHARE_EVENTS", share_events)
+        in_shares, _ = JsonlActivityLog(tmp_path, processes=threads).tally(TimeWindow(), nobody)
+        for column in fields(at_once):
             np.testing.assert_array_equal(
-                getattr(together, column.name), getattr(alone, column.name)
+                getattr(in_shares, column.name), getattr(at_once, column.name)
             )
