@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from adapters.demo import write_demo
+from tests import node
 
 TOKEN = "a token of the tests"  # noqa: S105 - not a secret
 START_SECONDS = 60
@@ -149,3 +150,11 @@ def service(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Run the real service on the demo dataset."""
     with serving(demo_data, tmp_path_factory.mktemp("state") / "state") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with GraphQL clients from npm, ready to run."""
+    folder = tmp_path_factory.mktemp("clients")
+    node.install(Path(__file__).parent / "clients", folder)
+    return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import threading
@@ -19,9 +18,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
+from tests import node
 from tests.conftest import Service, serving
 
-CLIENT = Path(__file__).parents[1] / "clients"
 PATIENCE = 60
 STATUSES = ["QUEUED", "RUNNING", "SUCCEEDED"]
 PHASES = ["WAITING", "READING", "EVALUATING", "FITTING", "WRITING", "PROMOTING", "ENDED"]
@@ -107,26 +106,8 @@ class Followed:
 
 
 @pytest.fixture(scope="session")
-def follow(tmp_path_factory: pytest.TempPathFactory) -> Follow:
+def follow(clients: Path) -> Follow:
     """Return the npm client as a function: it follows a run to the end, in a process."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        if os.environ.get("CI"):
-            pytest.fail("install Node.js 20 and npm")
-        pytest.skip("install Node.js 20 and npm")
-    folder = tmp_path_factory.mktemp("clients")
-    for name in ("package.json", "follow.mjs"):
-        shutil.copy(CLIENT / name, folder)
-    options = ["--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
-    installed = subprocess.run(
-        [npm, "install", *options],
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert installed.returncode == 0, installed.stderr
 
     def run(
         service: Service, run_id: str, params: dict[str, str] | None = None, stop_after: int = 0
@@ -134,7 +115,7 @@ def follow(tmp_path_factory: pytest.TempPathFactory) -> Follow:
         arguments = [socket_url(service), run_id, json.dumps(params or {}), str(stop_after)]
         return Followed(
             subprocess.run(
-                [node, str(folder / "follow.mjs"), *arguments],
+                [node.tool("node"), str(clients / "follow.mjs"), *arguments],
                 check=False,
                 capture_output=True,
                 text=True,
