@@ -7,6 +7,8 @@
 4    no usable model
 5    the training failed
 6    another training is under way
+7    trained, but refused by the promotion policy
+8    the schema breaks clients of the one it is compared with
 130  interrupted
 """  # noqa: D415 - a title above a table
 
@@ -60,6 +62,7 @@ _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
 _FAILED = 5
 _BUSY = 6
 _REFUSED = 7
+_BREAKING = 8
 _WATCH_SECONDS = 2.0
 
 
@@ -350,11 +353,39 @@ def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
 
 
 @cli.command()
-def schema() -> None:
+@click.option(
+    "--diff",
+    "old",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="OLD",
+    help="print instead what changed since this schema, a file that this command printed",
+)
+def schema(old: Path | None) -> None:
     """Print the schema in GraphQL's definition language."""
+    from graphql_api.compatibility import changes_since
     from graphql_api.schema import create_schema
 
-    click.echo(create_schema().as_str())
+    sdl = create_schema().as_str()
+    if old is None:
+        click.echo(sdl)
+        return
+    changes = changes_since(_read(old), sdl)
+    for description in changes.breaking:
+        click.echo(f"breaking: {description}")
+    for description in changes.dangerous:
+        click.echo(f"dangerous: {description}")
+    click.echo(
+        f"{len(changes.breaking)} breaking and {len(changes.dangerous)} dangerous changes "
+        f"since {old}"
+    )
+    sys.exit(_BREAKING if changes.breaking else 0)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error}", "--diff") from error
 
 
 def _report(run: TrainingRun) -> int:

@@ -7,10 +7,12 @@ import binascii
 import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
+from enum import Enum
 from typing import Annotated, Any
 
 import strawberry
 from strawberry.scalars import JSON
+from strawberry.types.enum import StrawberryEnumDefinition
 
 from application.managing import Comparison
 from application.recommending import RecommendationList as ListOfRecommendations
@@ -21,27 +23,69 @@ from domain.model import MAX_ID, ActivityKind, RecommendationSource, ShortfallRe
 from domain.ports import JobCursor, JobPage
 from domain.runs import RunStatus, TrainingPhase
 
-strawberry.enum(
+
+def _expose(
+    enum: type[Enum], description: str, values: Mapping[Any, str], name: str | None = None
+) -> None:
+    """Make an enum of the domain one of GraphQL, with a description of each of its values."""
+    strawberry.enum(enum, name=name, description=description)
+    definition: StrawberryEnumDefinition = enum.__strawberry_definition__  # type: ignore[attr-defined] # strawberry has set it
+    for value in definition.values:
+        value.description = values[enum[value.name]]
+
+
+_expose(
     ActivityKind,
-    description="What a person did with a job: saw it, went on to the employer's page, applied.",
+    "What a person did with a job.",
+    {
+        ActivityKind.IMPRESSION: "The job was shown to them.",
+        ActivityKind.REDIRECT: "They went on to the employer's page.",
+        ActivityKind.APPLY: "They applied.",
+    },
 )
-strawberry.enum(
+_expose(
     RecommendationSource,
-    description="Why a job stands in a list: PERSONALISED by the person's own activities, "
-    "FOLD_IN from activities after training, SIMILAR to a job, POPULAR with everybody.",
+    "Why a job stands in a list.",
+    {
+        RecommendationSource.PERSONALISED: "The person's own activities speak for it.",
+        RecommendationSource.FOLD_IN: "Activities after the training speak for it.",
+        RecommendationSource.SIMILAR: "It resembles a job.",
+        RecommendationSource.POPULAR: "It is popular with everybody.",
+    },
 )
-strawberry.enum(
+_expose(
     ShortfallReason,
-    description="Why a list is shorter than asked for: the CATALOGUE holds no more open jobs, "
-    "the FILTER admits no more, or the person has done with all others (EXCLUDED).",
+    "Why a list is shorter than asked for.",
+    {
+        ShortfallReason.CATALOGUE: "The catalogue holds no more open jobs.",
+        ShortfallReason.FILTER: "The filter admits no more.",
+        ShortfallReason.EXCLUDED: "The person has done with all others.",
+    },
 )
-strawberry.enum(
+_expose(
     RunStatus,
+    "Where a training run stands; SUCCEEDED, FAILED and CANCELLED are final.",
+    {
+        RunStatus.QUEUED: "It was taken, and its process has not begun.",
+        RunStatus.RUNNING: "It is at work.",
+        RunStatus.SUCCEEDED: "It left a model behind; `promoted` says whether that went live.",
+        RunStatus.FAILED: "It went wrong; `failure` says how.",
+        RunStatus.CANCELLED: "Somebody stopped it.",
+    },
     name="TrainingRunStatus",
-    description="Where a training run stands; SUCCEEDED, FAILED and CANCELLED are final.",
 )
-strawberry.enum(
-    TrainingPhase, description="What a training run is doing, in the order of doing it."
+_expose(
+    TrainingPhase,
+    "What a training run is doing, in the order of doing it.",
+    {
+        TrainingPhase.WAITING: "Nothing yet.",
+        TrainingPhase.READING: "Reading the activities.",
+        TrainingPhase.EVALUATING: "Learning without the hold-out, to be measured on it.",
+        TrainingPhase.FITTING: "Learning from everything.",
+        TrainingPhase.WRITING: "Storing the model.",
+        TrainingPhase.PROMOTING: "Deciding whether the model goes live.",
+        TrainingPhase.ENDED: "Nothing any more.",
+    },
 )
 
 

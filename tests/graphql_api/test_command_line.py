@@ -292,6 +292,11 @@ class TestSimilar:
         assert [line.split()[2] for line in table.splitlines()] == [str(id_) for id_ in ids]
 
 
+def _without_value(sdl: str, name: str) -> str:
+    """Return a schema without an enum value and its description."""
+    return re.sub(rf'  """[^"]*"""\n  {name}\n', "", sdl)
+
+
 class TestSchema:
     def test_is_what_strawberry_prints(self) -> None:
         printed = jobrec("schema").stdout
@@ -300,6 +305,66 @@ class TestSchema:
         query_type = build_schema(printed).query_type
         assert query_type is not None
         assert query_type.fields
+
+    def test_has_not_changed_since_itself(self, tmp_path: Path) -> None:
+        old = tmp_path / "old.graphql"
+        old.write_text(create_schema().as_str())
+
+        compared = jobrec("schema", "--diff", old)
+
+        assert compared.stdout == f"0 breaking and 0 dangerous changes since {old}\n"
+
+    def test_names_what_breaks_or_endangers_clients_and_exits_8(self, tmp_path: Path) -> None:
+        old = tmp_path / "old.graphql"
+        sdl = create_schema().as_str()
+        for now, then in (
+            ("type Query {", "type Query {\n  horoscope: String\n"),
+            ("rank: Int!", "rank: Float!"),
+            ("first: Int! = 20", "first: Int! = 21"),
+        ):
+            assert now in sdl
+            sdl = sdl.replace(now, then)
+        old.write_text(_without_value(sdl, "FILTER"))
+
+        compared = jobrec("schema", "--diff", old, check=False)
+
+        *changes, summary = compared.stdout.splitlines()
+        breaking = [line for line in changes if line.startswith("breaking: ")]
+        dangerous = [line for line in changes if line.startswith("dangerous: ")]
+        assert compared.returncode == 8
+        assert compared.stderr == ""
+        assert breaking + dangerous == changes
+        assert any("Query.horoscope" in line and "removed" in line for line in breaking)
+        assert any("Recommendation.rank" in line and "Int!" in line for line in breaking)
+        assert any("jobs(first:)" in line and "21" in line for line in dangerous)
+        assert any("FILTER" in line and "added" in line for line in dangerous)
+        counts = f"{len(breaking)} breaking and {len(dangerous)} dangerous changes"
+        assert summary == f"{counts} since {old}"
+
+    def test_with_dangerous_changes_only_exits_0(self, tmp_path: Path) -> None:
+        old = tmp_path / "old.graphql"
+        old.write_text(_without_value(create_schema().as_str(), "FILTER"))
+
+        compared = jobrec("schema", "--diff", old)
+
+        assert compared.stdout.startswith("dangerous: ")
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"type Query {", "line 1: Syntax Error: Expected Name, found <EOF>"),
+            (b"type Query { a: Missing }", "not valid: Unknown type 'Missing'"),
+            (b"{ model { version } }", "no type Query"),
+            (b"\xff", "not UTF-8"),
+        ],
+    )
+    def test_cannot_be_compared_with_what_is_no_schema(
+        self, tmp_path: Path, content: bytes, reason: str
+    ) -> None:
+        old = tmp_path / "old.graphql"
+        old.write_bytes(content)
+
+        assert reason in refused(2, "schema", "--diff", old)
 
 
 BAD_ARGUMENTS = [

@@ -28,7 +28,7 @@ def test_no_breaking_change_against_the_committed_schema() -> None:
     assert [change.description for change in find_breaking_changes(committed, served)] == []
 
 
-def test_every_type_field_and_argument_is_described() -> None:
+def test_every_type_field_argument_and_enum_value_is_described() -> None:
     undescribed = []
     schema = build_schema(create_schema().as_str())
     for name, type_ in schema.type_map.items():
@@ -44,7 +44,11 @@ def test_every_type_field_and_argument_is_described() -> None:
                     if not argument.description:
                         undescribed.append(f"{name}.{field_name}({argument_name})")
         if isinstance(type_, GraphQLEnumType):
-            assert type_.values
+            undescribed += [
+                f"{name}.{value_name}"
+                for value_name, value in type_.values.items()
+                if not value.description
+            ]
     assert undescribed == []
 
 
