@@ -14,6 +14,13 @@ def preferred(accept: str | None) -> str:
     return RESPONSE_JSON if _quality(ranges, RESPONSE_JSON) > _quality(ranges, JSON) else JSON
 
 
+def prefers_stream(accept: str | None) -> bool:
+    """Tell whether a client wants events rather than JSON; many name both, JSON first."""
+    ranges = _ranges(accept)
+    json = max(_quality(ranges, JSON), _quality(ranges, RESPONSE_JSON))
+    return _quality(ranges, _STREAM) > json
+
+
 def is_acceptable(accept: str | None) -> bool:
     """Tell whether a client takes any of the media types that are answered."""
     ranges = _ranges(accept)

@@ -144,3 +144,33 @@ def test_answer_comes_in_the_media_type_and_status_that_the_client_prefers(
     assert answer.headers["content-type"].split(";")[0] == media_type
     assert answer.status_code == status
     assert "data" not in answer.json()
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        # What urql sends
+        (
+            (
+                "application/graphql-response+json, application/graphql+json, application/json, "
+                "text/event-stream, multipart/mixed"
+            ),
+            "application/graphql-response+json",
+        ),
+        ("application/json;q=0.9, text/event-stream;q=0.8", "application/json"),
+        ("*/*", "application/json"),
+        ("text/event-stream", "text/event-stream"),
+        ("text/event-stream, multipart/mixed", "text/event-stream"),
+        ("application/json;q=0.8, text/event-stream;q=0.9", "text/event-stream"),
+    ],
+)
+def test_events_are_for_those_who_prefer_them(
+    service: Service, accept: str, media_type: str
+) -> None:
+    answer = httpx.post(
+        f"{service.url}/graphql",
+        json={"query": "{ model { version } }"},
+        headers={"Accept": accept},
+    )
+    assert answer.headers["content-type"].split(";")[0] == media_type
+    assert '"version"' in answer.text
