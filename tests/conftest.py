@@ -15,9 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
+from selenium import webdriver
 
 from adapters.demo import write_demo
 from tests import node
+from tests.browser import chromium
 
 TOKEN = "a token of the tests"  # noqa: S105 - not a secret
 START_SECONDS = 60
@@ -158,3 +160,10 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clients")
     node.install(Path(__file__).parent / "clients", folder)
     return folder
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """Run a fresh browser."""
+    with chromium(tmp_path / "profile") as chrome:
+        yield chrome

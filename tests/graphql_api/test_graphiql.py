@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import re
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -18,14 +15,14 @@ from graphql import build_client_schema, get_introspection_query, parse, validat
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions
-from selenium.webdriver.support.wait import WebDriverWait
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from graphql_api.graphiql import assets, page
+from tests.browser import click, console, foreign_requests, network, wait, wait_for_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.conftest import Service
 
 STATIC = Path(__file__).parents[2] / "graphql_api" / "static" / "graphiql"
 VERSIONS = json.loads((STATIC / "VERSIONS.json").read_text(encoding="utf-8"))
@@ -40,15 +37,6 @@ QUERY = ".graphiql-query-editor .CodeMirror"
 VARIABLES = ".graphiql-editor-tool .graphiql-editor:nth-child(1) .CodeMirror"
 HEADERS = ".graphiql-editor-tool .graphiql-editor:nth-child(2) .CodeMirror"
 RESPONSE = ".result-window .CodeMirror"
-
-
-class Service(Protocol):
-    """The running service, as the `service` fixture gives it."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def admin_token(self) -> str: ...
 
 
 # The files and their headers: no browser, no server
@@ -166,7 +154,7 @@ def test_first_query_answers_and_the_browser_stays_silent_and_on_this_origin(
     )
 
     assert console(browser) == []
-    assert foreign_requests(browser, service) == []
+    assert foreign_requests(browser, service.url) == []
 
 
 @pytest.mark.slow
@@ -275,36 +263,6 @@ def test_policy_lets_the_page_open_a_web_socket_to_its_own_host_only(
 # Helpers
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    """A fresh headless Chromium that keeps its console and its requests."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        if "CI" in os.environ:
-            pytest.fail("chromium and chromium-driver are missing")
-        pytest.skip("install chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",  # Chromium refuses to run as root with its sandbox, as in a container
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-dev-shm-usage",
-        "--window-size=1440,900",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
-
-
 def get(path: str, headers: dict[str, str] | None = None) -> httpx.Response:
     """Ask an application that has the page and nothing else."""
     app = Starlette(routes=[Route("/", page), assets()])
@@ -322,28 +280,14 @@ def post(service: Service, body: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def wait(browser: webdriver.Chrome) -> WebDriverWait[webdriver.Chrome]:
-    return WebDriverWait(browser, 30)
-
-
 def open_page(browser: webdriver.Chrome, service: Service) -> None:
     """Load the page and wait for what it fetches: the Explorer needs the schema."""
     browser.get(service.url + PAGE)
     wait_for_text(browser, ".graphiql-explorer-root", "Add new")
 
 
-def click(browser: webdriver.Chrome, css: str) -> None:
-    wait(browser).until(expected_conditions.element_to_be_clickable((By.CSS_SELECTOR, css))).click()
-
-
 def open_tab(browser: webdriver.Chrome, index: int) -> None:
     click(browser, f"#graphiql-session-tab-{index}")
-
-
-def wait_for_text(browser: webdriver.Chrome, css: str, text: str) -> None:
-    wait(browser).until(
-        expected_conditions.text_to_be_present_in_element((By.CSS_SELECTOR, css), text)
-    )
 
 
 def set_editor(browser: webdriver.Chrome, css: str, text: str) -> None:
@@ -364,37 +308,7 @@ def stored(browser: webdriver.Chrome) -> dict[str, Any]:
     return state
 
 
-def console(browser: webdriver.Chrome) -> list[str]:
-    """Whatever the browser complained of: script errors, missing files, policy violations."""
-    return [entry["message"] for entry in log(browser, "browser")]
-
-
-def foreign_requests(browser: webdriver.Chrome, service: Service) -> list[str]:
-    """Return where requests and web sockets went that did not go to the service."""
-    urls = [event["request"]["url"] for event in network(browser, "requestWillBeSent")]
-    assert f"{service.url}/graphql" in urls
-
-    def at_home(url: str) -> bool:
-        parts = urlsplit(url)
-        # "chrome": the new tab, before the page is opened
-        return parts.scheme in {"data", "blob", "chrome"} or parts.netloc == home
-
-    home = urlsplit(service.url).netloc
-    return [url for url in urls if not at_home(url)]
-
-
 def sent_frames(browser: webdriver.Chrome) -> list[dict[str, Any]]:
     """Return the messages that the page has sent over web sockets since the last call."""
     events = network(browser, "webSocketFrameSent")
     return [json.loads(event["response"]["payloadData"]) for event in events]
-
-
-def network(browser: webdriver.Chrome, name: str) -> list[dict[str, Any]]:
-    """Return what happened on the network under that name since the last look at the log."""
-    messages = [json.loads(entry["message"])["message"] for entry in log(browser, "performance")]
-    return [message["params"] for message in messages if message["method"] == f"Network.{name}"]
-
-
-def log(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
-    return entries
