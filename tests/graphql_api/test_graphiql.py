@@ -228,9 +228,7 @@ def test_subscription_takes_the_headers_along_on_its_web_socket(
     headers = {"Authorization": f"Bearer {service.admin_token}"}
     set_editor(browser, HEADERS, json.dumps(headers))
 
-    click(browser, f"{RUN}[aria-haspopup='menu']")  # with two operations, it asks which
-    item = (By.XPATH, "//*[@role='menuitem'][.='FollowRun']")
-    wait(browser).until(expected_conditions.element_to_be_clickable(item)).click()
+    run_operation(browser, "FollowRun")
 
     frames: list[dict[str, Any]] = []
 
@@ -241,6 +239,31 @@ def test_subscription_takes_the_headers_along_on_its_web_socket(
     wait(browser).until(acknowledged)
     assert frames[0] == {"type": "connection_init", "payload": headers}
     assert frames[1]["payload"]["operationName"] == "FollowRun"
+
+
+@pytest.mark.slow
+def test_query_mutation_and_subscription_are_answered_and_the_browser_stays_silent(
+    service: Service, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    open_page(browser, service)
+    click(browser, RUN)
+    wait_for_text(browser, RESPONSE, '"items"')
+
+    open_tab(browser, RETRAIN)
+    set_editor(browser, HEADERS, json.dumps({"Authorization": f"Bearer {service.admin_token}"}))
+    run_operation(browser, "Retrain")
+    wait_for_text(browser, RESPONSE, '"run"')
+    run_id = json.loads(editor(browser, RESPONSE))["data"]["retrain"]["run"]["id"]
+
+    set_editor(browser, VARIABLES, json.dumps({"runId": run_id}))
+    run_operation(browser, "FollowRun")
+    wait_for_text(browser, RESPONSE, '"ENDED"')
+
+    last = json.loads(editor(browser, RESPONSE))["data"]["trainingRun"]
+    assert (last["id"], last["status"], last["promoted"]) == (run_id, "SUCCEEDED", True)
+    assert browser.save_screenshot(str(tmp_path / "followed.png"))
+    assert console(browser) == []
+    assert foreign_requests(browser, service.url) == []
 
 
 @pytest.mark.slow
@@ -293,6 +316,20 @@ def open_tab(browser: webdriver.Chrome, index: int) -> None:
 def set_editor(browser: webdriver.Chrome, css: str, text: str) -> None:
     script = "document.querySelector(arguments[0]).CodeMirror.setValue(arguments[1])"
     browser.execute_script(script, css, text)
+
+
+def editor(browser: webdriver.Chrome, css: str) -> str:
+    """Return an editor's whole text; only a part of it is on the screen."""
+    script = "return document.querySelector(arguments[0]).CodeMirror.getValue()"
+    text: str = browser.execute_script(script, css)
+    return text
+
+
+def run_operation(browser: webdriver.Chrome, name: str) -> None:
+    """Run one operation of several: GraphiQL asks which."""
+    click(browser, f"{RUN}[aria-haspopup='menu']")
+    item = (By.XPATH, f"//*[@role='menuitem'][.='{name}']")
+    wait(browser).until(expected_conditions.element_to_be_clickable(item)).click()
 
 
 def tab_titles(browser: webdriver.Chrome) -> list[str]:
