@@ -161,6 +161,20 @@ class SqliteTrainingRuns(TrainingRuns):
                 raise TrainingCancelled(f"run {run_id} has ended: {run.status}")
             return _store(database, replace(run, **changes))
 
+    def cancel(self, run_id: str) -> tuple[TrainingRun, bool]:
+        """End a run as cancelled; see the port."""
+        with self._writing() as database:
+            run = _one(database, run_id)
+            if not run.can_be_cancelled:
+                return run, False
+            ended = replace(
+                run,
+                status=RunStatus.CANCELLED,
+                phase=TrainingPhase.ENDED,
+                finished_at=self._clock(),
+            )
+            return _store(database, ended), True
+
     def reap(self) -> list[TrainingRun]:
         """Mark runs whose process is gone as failed; see the port."""
         with self._open() as database:

@@ -366,6 +366,8 @@ def _report(run: TrainingRun) -> int:
     for name, value in run.metrics.items():
         if name.endswith(f"ndcg@{MEASURED_K}"):
             click.echo(f"{name} on the hold-out: {value:.4f}")
+    if run.unmeasured:
+        click.echo(f"not measured: {run.unmeasured}")
     for refusal in run.refusals:
         click.echo(f"promotion policy: {refusal}")
     if run.status is RunStatus.SUCCEEDED:
