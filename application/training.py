@@ -391,15 +391,16 @@ class _Progress:
     def of(self, phase: TrainingPhase) -> OnProgress:
         """Return what to call with the steps of a phase.
 
-        Bytes read come often, so they are recorded some times a second, as per mille; steps of
-        other phases all are.
+        Bytes read come often, so they are recorded some times a second and at the end, as per
+        mille; steps of other phases all are.
         """
         is_frequent = phase is TrainingPhase.READING
 
         def tell(step: int, total: int) -> None:
             self._watcher(phase, step, total)
             now = time.monotonic()
-            if is_frequent and now - self._written_at < _SECONDS_BETWEEN_UPDATES:
+            is_soon = now - self._written_at < _SECONDS_BETWEEN_UPDATES
+            if is_frequent and is_soon and step < total:
                 return
             self._written_at = now
             if is_frequent:

@@ -7,6 +7,8 @@
 4    no usable model
 5    the training failed
 6    another training is under way
+7    the promotion policy refused the model
+8    the record of training runs cannot be read or written
 130  interrupted
 """  # noqa: D415 - a title above a table
 
@@ -39,6 +41,7 @@ from domain.errors import (
     InputError,
     JobrecError,
     ModelNotReady,
+    RecordsUnavailable,
     SnapshotError,
     TrainingError,
 )
@@ -56,6 +59,7 @@ _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
     (ModelNotReady, 4),
     (SnapshotError, 4),
     (TrainingError, 5),
+    (RecordsUnavailable, 8),
 )
 _FAILED = 5
 _BUSY = 6
@@ -247,8 +251,6 @@ def execute_run(run_id: str, lease: int) -> None:
 @_options("host", "port", "workers", *_DATA, *_LEARNING, "unlisted", "log_level")
 def serve(settings: Settings) -> None:
     """Answer on /graphql; train first if there is no model."""
-    import uvicorn
-
     if settings.admin_token is None:
         token = secrets.token_urlsafe(24)
         settings = settings.model_copy(update={"admin_token": token})
@@ -267,7 +269,7 @@ def serve(settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="jobrec-metrics-") as folder:
         # Where workers leave their counts for each other; read when the library is imported
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        uvicorn.run(
+        _run_server(
             "graphql_api.app:from_environment",
             factory=True,
             host=settings.host,
@@ -277,6 +279,16 @@ def serve(settings: Settings) -> None:
             access_log=False,
             server_header=False,
         )
+
+
+def _run_server(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - whatever uvicorn takes
+    """Run uvicorn, whose own exit code for a failed start means something else here."""
+    import uvicorn
+
+    try:
+        uvicorn.run(*arguments, **options)
+    except SystemExit as exit_:
+        sys.exit(1 if exit_.code else 0)
 
 
 @cli.command()
