@@ -6,7 +6,7 @@ Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets (200
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,11 @@ class AlsTrainer(Trainer):
     def steps(self) -> int:
         """One step an iteration."""
         return self._parameters.iterations
+
+    def brief(self, steps: int) -> AlsTrainer:
+        """Return the same with at most so many iterations."""
+        few = min(steps, self._parameters.iterations)
+        return AlsTrainer(replace(self._parameters, iterations=few))
 
     def fit(self, interactions: Interactions, seed: int, on_progress: OnProgress) -> Recommender:
         """Learn factors; see the port.

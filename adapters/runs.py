@@ -20,7 +20,13 @@ from typing import Any
 
 import msgspec
 
-from domain.errors import RunMissing, SnapshotError, TrainingCancelled, TrainingError
+from domain.errors import (
+    RecordsUnavailable,
+    RunMissing,
+    SnapshotError,
+    TrainingCancelled,
+    TrainingError,
+)
 from domain.ports import Begun, Busy, Clock, KeyReused, Lease, Replayed, TrainingRuns
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
 
@@ -42,6 +48,19 @@ CREATE TABLE IF NOT EXISTS changes (
     PRIMARY KEY (run_id, revision)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS active_runs ON runs (is_final) WHERE is_final = 0;
+"""
+
+
+_STEPS_KEPT = 100
+"""Of so many of the newest runs every step is kept, of older ones how they ended."""
+
+_FORGET_STEPS = """
+DELETE FROM changes WHERE run_id IN (
+    SELECT id FROM runs ORDER BY sequence DESC LIMIT -1 OFFSET ?
+) AND EXISTS (
+    SELECT 1 FROM changes AS later
+    WHERE later.run_id = changes.run_id AND later.revision > changes.revision
+)
 """
 
 
@@ -161,6 +180,20 @@ class SqliteTrainingRuns(TrainingRuns):
                 raise TrainingCancelled(f"run {run_id} has ended: {run.status}")
             return _store(database, replace(run, **changes))
 
+    def cancel(self, run_id: str) -> tuple[TrainingRun, bool]:
+        """End a run as cancelled; see the port."""
+        with self._writing() as database:
+            run = _one(database, run_id)
+            if not run.can_be_cancelled:
+                return run, False
+            ended = replace(
+                run,
+                status=RunStatus.CANCELLED,
+                phase=TrainingPhase.ENDED,
+                finished_at=self._clock(),
+            )
+            return _store(database, ended), True
+
     def reap(self) -> list[TrainingRun]:
         """Mark runs whose process is gone as failed; see the port."""
         with self._open() as database:
@@ -219,19 +252,23 @@ class SqliteTrainingRuns(TrainingRuns):
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # No implicit transactions: they are begun by name, where they are needed
-        database = sqlite3.connect(
-            self._folder / "runs.sqlite3", timeout=_PATIENCE, isolation_level=None
-        )
+        path = self._folder / "runs.sqlite3"
         try:
-            if not self._is_prepared:
-                self._prepare(database)
-            # Steps of a run come often; losing the last of them to a power cut tells no lie
-            database.execute("PRAGMA synchronous = NORMAL")
-            yield database
-        finally:
-            database.close()
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordsUnavailable(f"{path} cannot be used: {error}") from error
+        try:
+            # No implicit transactions: they are begun by name, where they are needed
+            with closing(
+                sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+            ) as database:
+                if not self._is_prepared:
+                    self._prepare(database)
+                # Steps of a run come often; losing the last of them to a power cut tells no lie
+                database.execute("PRAGMA synchronous = NORMAL")
+                yield database
+        except sqlite3.Error as error:
+            raise RecordsUnavailable(f"{path} cannot be used: {error}") from error
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         """Make the tables; the change to WAL does not wait for other processes by itself."""
@@ -254,10 +291,12 @@ class SqliteTrainingRuns(TrainingRuns):
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
+                database.execute("COMMIT")
             except BaseException:
-                database.execute("ROLLBACK")
+                # What a full disk interrupts is rolled back already
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
                 raise
-            database.execute("COMMIT")
 
 
 def _select(database: sqlite3.Connection, condition: str, *values: object) -> list[TrainingRun]:
@@ -280,4 +319,6 @@ def _store(database: sqlite3.Connection, run: TrainingRun) -> TrainingRun:
         (record, run.status.is_final, run.id),
     )
     database.execute("INSERT INTO changes VALUES (?, ?, ?)", (run.id, run.revision, record))
+    if run.status.is_final:
+        database.execute(_FORGET_STEPS, (_STEPS_KEPT,))
     return run

@@ -30,6 +30,7 @@ from domain.runs import Manifest
 MAX_FIRST = 100
 MAX_BATCH = 1_000
 _REMEMBERED_FILTERS = 256
+_REMEMBERED_BYTES = 64 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -175,6 +176,11 @@ class _Candidates:
     popular: Ranked
     valid_until: float
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory they take."""
+        return self.eligible.nbytes + self.popular.jobs.nbytes + self.popular.scores.nbytes
+
 
 class Recommending:
     """The read side: every answer comes wholly from one model and names it."""
@@ -316,9 +322,17 @@ class Recommending:
         )
         with self._lock:
             self._remembered[key] = candidates
-            while len(self._remembered) > _REMEMBERED_FILTERS:
-                self._remembered.popitem(last=False)
+            self._forget()
         return candidates
+
+    def _forget(self) -> None:
+        """Drop what was not asked for longest, where too much is remembered."""
+        held = sum(candidates.nbytes for candidates in self._remembered.values())
+        while len(self._remembered) > 1 and (
+            len(self._remembered) > _REMEMBERED_FILTERS or held > _REMEMBERED_BYTES
+        ):
+            _, forgotten = self._remembered.popitem(last=False)
+            held -= forgotten.nbytes
 
 
 def top_lists(

@@ -100,19 +100,12 @@ class Retraining:
     def cancel(self, run_id: str) -> tuple[TrainingRun, bool]:
         """Stop a run at its next step; return it, and whether this call ended it.
 
+        A run that is going live is not stopped any more.
+
         Raises:
             RunMissing: there is none of that id.
         """
-        try:
-            run = self._runs.update(
-                run_id,
-                status=RunStatus.CANCELLED,
-                phase=TrainingPhase.ENDED,
-                finished_at=self._clock(),
-            )
-        except TrainingCancelled:
-            return self._runs.get(run_id), False
-        return run, True
+        return self._runs.cancel(run_id)
 
 
 @dataclass(frozen=True)
@@ -181,22 +174,22 @@ class Training:
             return self._runs.get(run.id)
         except JobrecError as error:
             kind = FailureKind.DATA if isinstance(error, DataError) else FailureKind.TRAINING
-            return self._end(run, RunStatus.FAILED, failure=str(error), failure_kind=kind)
+            return self._stop(run, RunStatus.FAILED, failure=str(error), failure_kind=kind)
         except MemoryError:
             failure = "the training ran out of memory"
-            return self._end(
+            return self._stop(
                 run, RunStatus.FAILED, failure=failure, failure_kind=FailureKind.TRAINING
             )
         except Exception as error:  # noqa: BLE001 - a run must not end without a word, whatever broke it
             _log.exception("training run %s failed", run.id)
-            return self._end(
+            return self._stop(
                 run,
                 RunStatus.FAILED,
                 failure_kind=FailureKind.UNEXPECTED,
                 failure=f"unexpected {type(error).__name__}; the log of the service says more",
             )
         except KeyboardInterrupt:
-            self._end(run, RunStatus.CANCELLED, failure="interrupted from the keyboard")
+            self._stop(run, RunStatus.CANCELLED, failure="interrupted from the keyboard")
             raise
 
     def _carry_out(self, run: TrainingRun, on_progress: OnPhase) -> TrainingRun:
@@ -218,7 +211,7 @@ class Training:
         self._runs.update(run.id, data_report=report)
         live = self._live()
         measured = self._measure(tally, live, progress.of(TrainingPhase.EVALUATING))
-        recommender = self._fit(interactions, progress.of(TrainingPhase.FITTING))
+        recommender = self._fit(self._trainer, interactions, progress.of(TrainingPhase.FITTING))
         progress.of(TrainingPhase.WRITING)(0, 1)
         times = tally.time_range
         manifest = Manifest(
@@ -237,6 +230,7 @@ class Training:
         )
         learned = recommender.arrays()
         self._snapshots.write(manifest, {**interactions.arrays(), **learned})
+        # From here on nobody can cancel the run
         progress.of(TrainingPhase.PROMOTING)(0, 1)
         refusals = self._promotion.refusals(
             Evidence(
@@ -255,6 +249,7 @@ class Training:
             model_version=manifest.version,
             refusals=refusals,
             metrics=measured.all,
+            unmeasured=measured.obstacle,
         )
         promoted = not refusals or run.request.force
         if promoted:
@@ -266,9 +261,11 @@ class Training:
             _log.warning("%s", error)
         return ended
 
-    def _fit(self, interactions: Interactions, on_progress: OnProgress) -> Recommender:
-        on_progress(0, self._trainer.steps)
-        return self._trainer.fit(interactions, self._learning.seed, on_progress)
+    def _fit(
+        self, trainer: Trainer, interactions: Interactions, on_progress: OnProgress
+    ) -> Recommender:
+        on_progress(0, trainer.steps)
+        return trainer.fit(interactions, self._learning.seed, on_progress)
 
     def _live(self) -> LiveModel | None:
         """Return the live model to compare with, None where there is none that can be used."""
@@ -289,19 +286,24 @@ class Training:
         The recipe is fitted once more, on the part before the cut-off. The live model itself is
         measured where its data ends before the cut-off. Where it has seen what is held out, its
         recipe stands in for it, fitted on the same part; that tells recipes apart, while damage
-        to the data shows in what the promotion policy says of people and jobs.
+        to the data shows in what the promotion policy says of people and jobs. Where only recipes
+        are compared, a few steps of each tell as much as all.
         """
         promotion, seed = self._promotion, self._learning.seed
         if promotion.hold_out == 0:
-            return _Measured()
+            return _Measured(obstacle="nothing is held out (hold_out is 0)")
         parts = split(tally, promotion.hold_out, seed)
         known = self._scoring.interactions(parts.train)
         held_out = parts.held_out
         held_out = held_out.select(self._scoring.scores(held_out.counts) > 0)
         held_out = held_out.select(np.isin(held_out.user_ids, known.users.ids))
         targets = Targets.of(held_out, promotion.max_people, seed)
-        if len(targets.user_ids) < promotion.min_people:
-            return _Measured()
+        people = len(targets.user_ids)
+        if people < promotion.min_people:
+            return _Measured(
+                obstacle=f"{people} people did something new in the part held out, "
+                f"at least {promotion.min_people} are needed"
+            )
 
         def quality(known: Interactions, recommender: Recommender | None) -> dict[str, float]:
             kinds = list(ActivityKind)
@@ -309,20 +311,37 @@ class Training:
                 targets, top_lists(known, recommender, targets.user_ids, MEASURED_K, kinds)
             )
 
-        candidate = quality(known, self._fit(known, on_progress))
+        manifest = None if live is None else live.manifest
+        is_older = (
+            manifest is not None
+            and manifest.until is not None
+            and parts.cutoff is not None
+            and manifest.until <= parts.cutoff
+        )
+        trainer = self._trainer if is_older else self._trainer.brief(promotion.max_steps)
+        candidate = quality(known, self._fit(trainer, known, on_progress))
         popular = quality(known, None)
-        if live is None:
+        if live is None or manifest is None:
             return _Measured(candidate, popular)
-        manifest = live.manifest
-        is_older = parts.cutoff and manifest.until and manifest.until <= parts.cutoff
         if is_older:
             return _Measured(candidate, popular, quality(live.interactions, live.recommender))
         scoring = ScoringPolicy(**manifest.scoring)
         if scoring == self._scoring and manifest.trainer == self._trainer.parameters:
             return _Measured(candidate, popular, candidate)
         scored = scoring.interactions(parts.train)
-        stand_in = self._make_trainer(manifest.trainer).fit(scored, manifest.seed, nobody)
+        recipe = self._make_trainer(manifest.trainer).brief(promotion.max_steps)
+        stand_in = recipe.fit(scored, manifest.seed, nobody)
         return _Measured(candidate, popular, quality(scored, stand_in))
+
+    def _stop(self, run: TrainingRun, status: RunStatus, **changes: Any) -> TrainingRun:  # noqa: ANN401 - a run's fields differ in type
+        """End a run that was stopped; one whose model is live by then has succeeded."""
+        try:
+            is_live = self._snapshots.live() == run.id
+        except SnapshotError:
+            is_live = False
+        if is_live:
+            return self._end(run, RunStatus.SUCCEEDED, promoted=True)
+        return self._end(run, status, **changes)
 
     def _end(self, run: TrainingRun, status: RunStatus, **changes: Any) -> TrainingRun:  # noqa: ANN401 - a run's fields differ in type
         try:
@@ -339,11 +358,12 @@ class Training:
 
 @dataclass(frozen=True)
 class _Measured:
-    """Metrics on the hold-out; all empty where there was too little to measure on."""
+    """Metrics on the hold-out; all empty where `obstacle` says why nothing was measured."""
 
     candidate: dict[str, float] = field(default_factory=dict)
     popular: dict[str, float] = field(default_factory=dict)
     live: dict[str, float] = field(default_factory=dict)
+    obstacle: str | None = None
 
     @property
     def all(self) -> dict[str, float]:
@@ -371,15 +391,16 @@ class _Progress:
     def of(self, phase: TrainingPhase) -> OnProgress:
         """Return what to call with the steps of a phase.
 
-        Bytes read come often, so they are recorded some times a second, as per mille; steps of
-        other phases all are.
+        Bytes read come often, so they are recorded some times a second and at the end, as per
+        mille; steps of other phases all are.
         """
         is_frequent = phase is TrainingPhase.READING
 
         def tell(step: int, total: int) -> None:
             self._watcher(phase, step, total)
             now = time.monotonic()
-            if is_frequent and now - self._written_at < _SECONDS_BETWEEN_UPDATES:
+            is_soon = now - self._written_at < _SECONDS_BETWEEN_UPDATES
+            if is_frequent and is_soon and step < total:
                 return
             self._written_at = now
             if is_frequent:

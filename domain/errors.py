@@ -13,7 +13,8 @@
     ├── SnapshotError         a stored model cannot be used
     │   ├── SnapshotMissing   there is no such version
     │   └── SnapshotCorrupt   files are missing, altered, or of a foreign format
-    └── RunMissing            there is no such training run
+    ├── RunMissing            there is no such training run
+    └── RecordsUnavailable    the record of training runs cannot be read or written
 
 Messages name the offending value and the bound. They are written for the person who can mend
 the cause, and never carry a secret or a personal field.
@@ -89,3 +90,7 @@ class SnapshotCorrupt(SnapshotError):
 
 class RunMissing(JobrecError):
     """There is no such training run."""
+
+
+class RecordsUnavailable(JobrecError):
+    """The record of training runs cannot be read or written: a full disk, say."""

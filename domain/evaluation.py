@@ -42,16 +42,19 @@ def split(tally: ActivityTally, share: float, seed: int) -> Split:
     Args:
         tally: n pairs.
         share: of the pairs to hold out, above 0 and below 1.
-        seed: of the random split, used where all times are equal or unknown.
+        seed: of the random split, used where times are unknown, or so coarse that the last of
+            them holds `share` of the pairs or more.
     """
     if not 0 < share < 1:
         raise InputError(f"hold_out {share} is not between 0 and 1", "hold_out")
     times = tally.first_at
     known = times[np.isfinite(times)]
-    if known.size and known.min() < known.max():
+    if known.size:
         cutoff = float(np.quantile(known, 1 - share))
         later = np.greater(times, cutoff)
-        return Split(tally.select(~later), tally.select(later), datetime.fromtimestamp(cutoff, UTC))
+        if later.any():
+            until = datetime.fromtimestamp(cutoff, UTC)
+            return Split(tally.select(~later), tally.select(later), until)
     later = np.random.default_rng(seed).random(len(tally)) < share
     return Split(tally.select(~later), tally.select(later), None)
 
@@ -177,6 +180,7 @@ class PromotionPolicy:
         hold_out: share of the pairs to hold out for measuring; 0 measures nothing.
         min_people: with fewer people to measure on, a difference means nothing.
         max_people: so many are enough.
+        max_steps: a recipe that is fitted only to be measured stops after so many steps.
 
     Raises:
         InputError: a value is out of bounds.
@@ -188,6 +192,7 @@ class PromotionPolicy:
     hold_out: float = 0.1
     min_people: int = 50
     max_people: int = 2_000
+    max_steps: int = 5
 
     def __post_init__(self) -> None:
         for name in ("margin", "max_shrink"):
@@ -195,6 +200,13 @@ class PromotionPolicy:
                 raise InputError(f"{name} {getattr(self, name)} is not in 0..1", name)
         if not 0 <= self.hold_out <= 0.5:
             raise InputError(f"hold_out {self.hold_out} is not in 0..0.5", "hold_out")
+        for name, least in (
+            ("min_people", 1),
+            ("max_people", self.min_people),
+            ("max_steps", 1),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} {getattr(self, name)} is below {least}", name)
 
     def refusals(self, candidate: Evidence, live: Evidence | None) -> tuple[str, ...]:
         """Return why the candidate may not go live; nothing where it may."""

@@ -182,6 +182,10 @@ class Trainer(Protocol):
         """How many steps a fit takes."""
 
     @abstractmethod
+    def brief(self, steps: int) -> Trainer:
+        """Return the same way of learning, but stopping after at most so many steps."""
+
+    @abstractmethod
     def fit(self, interactions: Interactions, seed: int, on_progress: OnProgress) -> Recommender:
         """Learn from interactions. The same input and seed give the same bytes.
 
@@ -331,6 +335,16 @@ class TrainingRuns(Protocol):
         Raises:
             RunMissing: there is none of that id.
             TrainingCancelled: the run has ended, because somebody stopped it.
+        """
+
+    @abstractmethod
+    def cancel(self, run_id: str) -> tuple[TrainingRun, bool]:
+        """End a run as cancelled; return it, and whether this call ended it.
+
+        A run that has ended or is going live stays as it is.
+
+        Raises:
+            RunMissing: there is none of that id.
         """
 
     @abstractmethod

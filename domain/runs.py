@@ -72,6 +72,7 @@ class TrainingRun:
         model_version: the version that the run left behind, None where it left none.
         promoted: whether that version went live; None until that is decided.
         refusals: why the promotion policy kept it from going live.
+        unmeasured: why there are no metrics, None where there are, or until that is known.
         failure: what went wrong, in words that are safe to show.
         revision: grows with every change of the record.
     """
@@ -93,9 +94,15 @@ class TrainingRun:
     model_version: str | None = None
     promoted: bool | None = None
     refusals: tuple[str, ...] = ()
+    unmeasured: str | None = None
     failure: str | None = None
     failure_kind: FailureKind | None = None
     revision: int = 0
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether the run may still be stopped: not once its model is about to go live."""
+        return not self.status.is_final and self.phase is not TrainingPhase.PROMOTING
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@
 4    no usable model
 5    the training failed
 6    another training is under way
-7    trained, but refused by the promotion policy
-8    the schema breaks clients of the one it is compared with
+7    the promotion policy refused the model
+8    the record of training runs cannot be read or written
+9    the schema breaks clients of the one it is compared with
 130  interrupted
 """  # noqa: D415 - a title above a table
 
@@ -41,6 +42,7 @@ from domain.errors import (
     InputError,
     JobrecError,
     ModelNotReady,
+    RecordsUnavailable,
     SnapshotError,
     TrainingError,
 )
@@ -58,11 +60,12 @@ _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
     (ModelNotReady, 4),
     (SnapshotError, 4),
     (TrainingError, 5),
+    (RecordsUnavailable, 8),
 )
 _FAILED = 5
 _BUSY = 6
 _REFUSED = 7
-_BREAKING = 8
+_BREAKING = 9
 _WATCH_SECONDS = 2.0
 
 
@@ -250,8 +253,6 @@ def execute_run(run_id: str, lease: int) -> None:
 @_options("host", "port", "workers", *_DATA, *_LEARNING, "unlisted", "log_level")
 def serve(settings: Settings) -> None:
     """Answer on /graphql; train first if there is no model."""
-    import uvicorn
-
     if settings.admin_token is None:
         token = secrets.token_urlsafe(24)
         settings = settings.model_copy(update={"admin_token": token})
@@ -270,7 +271,7 @@ def serve(settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="jobrec-metrics-") as folder:
         # Where workers leave their counts for each other; read when the library is imported
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        uvicorn.run(
+        _run_server(
             "graphql_api.app:from_environment",
             factory=True,
             host=settings.host,
@@ -280,6 +281,16 @@ def serve(settings: Settings) -> None:
             access_log=False,
             server_header=False,
         )
+
+
+def _run_server(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - whatever uvicorn takes
+    """Run uvicorn, whose own exit code for a failed start means something else here."""
+    import uvicorn
+
+    try:
+        uvicorn.run(*arguments, **options)
+    except SystemExit as exit_:
+        sys.exit(1 if exit_.code else 0)
 
 
 @cli.command()
@@ -397,6 +408,8 @@ def _report(run: TrainingRun) -> int:
     for name, value in run.metrics.items():
         if name.endswith(f"ndcg@{MEASURED_K}"):
             click.echo(f"{name} on the hold-out: {value:.4f}")
+    if run.unmeasured:
+        click.echo(f"not measured: {run.unmeasured}")
     for refusal in run.refusals:
         click.echo(f"promotion policy: {refusal}")
     if run.status is RunStatus.SUCCEEDED:

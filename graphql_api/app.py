@@ -46,6 +46,9 @@ def create_app(settings: Settings) -> Starlette:
     container = Container(settings=settings)
     models, catalog, runs = container.models(), container.catalog(), container.runs()
     runtime = Runtime([models.refresh, catalog.refresh, runs.reap])
+    launcher = TrainingLauncher(
+        settings.environment(secrets=False), lambda run_id: runs.get(run_id).status.is_final
+    )
     services = Services(
         runtime=runtime,
         recommending=container.recommending(),
@@ -53,9 +56,7 @@ def create_app(settings: Settings) -> Starlette:
         catalog=catalog,
         snapshots=container.snapshots(),
         runs=runs,
-        retraining=Retraining(
-            runs, TrainingLauncher(settings.environment(secrets=False)), container.clock()
-        ),
+        retraining=Retraining(runs, launcher, container.clock()),
         management=container.management(),
         clock=container.clock(),
     )

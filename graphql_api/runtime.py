@@ -54,6 +54,7 @@ class Runtime:
         )
         self._stopping = threading.Event()
         self._follower = threading.Thread(target=self._follow, name="jobrec-chores", daemon=True)
+        self._troubles: dict[Callable[[], object], str] = {}
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a use case in a thread, so that the loop keeps answering others."""
@@ -86,10 +87,15 @@ class Runtime:
         for chore in self._chores:
             try:
                 chore()
-            except JobrecError as error:
-                _log.warning("%s", error)
-            except Exception:  # noqa: BLE001 - the follower must outlive a disk that is full for a minute
-                _log.exception("a background task failed and will be tried again")
+            except Exception as error:  # noqa: BLE001 - the follower must outlive a disk that is full for a minute
+                # Told once, not at every round
+                if self._troubles.get(chore) != str(error):
+                    self._troubles[chore] = str(error)
+                    trace = None if isinstance(error, JobrecError) else error
+                    _log.warning("%s; it is tried again", error, exc_info=trace)
+            else:
+                if self._troubles.pop(chore, None) is not None:
+                    _log.info("what failed in the background works again")
 
 
 class TrainingLauncher:
@@ -97,10 +103,20 @@ class TrainingLauncher:
 
     Args:
         environment: variables that give the process this one's settings, without secrets.
+        has_ended: tells whether the run of an id has ended.
+        patience: seconds that a process may go on after its run was cancelled, and at most twice
+            as many; then it is killed, for it would keep others from training.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        has_ended: Callable[[str], bool],
+        patience: float = 5.0,
+    ) -> None:
         self._environment = environment
+        self._has_ended = has_ended
+        self._patience = patience
 
     def __call__(self, run: TrainingRun, lease: Lease) -> None:
         """Start the process; it takes the lease over and outlives this one if it must."""
@@ -114,5 +130,26 @@ class TrainingLauncher:
             pass_fds=[descriptor],
             stdin=subprocess.DEVNULL,
         )
-        # Waited for, so that it does not stay behind as a zombie
-        threading.Thread(target=process.wait, name="jobrec-training", daemon=True).start()
+        threading.Thread(
+            target=self._watch, args=(process, run.id), name="jobrec-training", daemon=True
+        ).start()
+
+    def _watch(self, process: subprocess.Popen[bytes], run_id: str) -> None:
+        """Wait for a training process, which would stay behind as a zombie otherwise."""
+        is_overdue = False
+        while True:
+            try:
+                process.wait(self._patience)
+            except subprocess.TimeoutExpired:
+                pass  # the usual case: it is at work
+            else:
+                return
+            try:
+                has_ended = self._has_ended(run_id)
+            except JobrecError as error:
+                _log.warning("whether run %s goes on is unknown: %s", run_id, error)
+                continue
+            if has_ended and is_overdue:
+                _log.warning("the process of run %s did not stop and is killed", run_id)
+                process.kill()
+            is_overdue = has_ended

@@ -412,6 +412,9 @@ class TrainingRun:
     refusals: list[str] = strawberry.field(
         description="Why that model should not go live; it did all the same if forced."
     )
+    unmeasured: str | None = strawberry.field(
+        description="Why there are no metrics; null where there are, or until that is known."
+    )
     failure: str | None = strawberry.field(description="What went wrong.")
 
     @classmethod
@@ -445,6 +448,7 @@ class TrainingRun:
             model=None if manifest is None else Model.from_domain(manifest),
             promoted=run.promoted,
             refusals=list(run.refusals),
+            unmeasured=run.unmeasured,
             failure=run.failure,
         )
 
@@ -514,7 +518,7 @@ class TrainingRunCancelled:
     run: TrainingRun = strawberry.field(description="The run.")
 
 
-@strawberry.type(description="The run had ended already.")
+@strawberry.type(description="The run had ended, or its model was going live already.")
 class TrainingRunEnded:
     run: TrainingRun = strawberry.field(description="The run.")
 

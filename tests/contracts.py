@@ -747,6 +747,7 @@ class TrainingRunsContract:
             "model_version": "a",
             "promoted": False,
             "refusals": ("coverage fell", "map fell"),
+            "unmeasured": "nobody was left",
             "failure": "none, really",
         }
 
@@ -767,6 +768,31 @@ class TrainingRunsContract:
             runs.update(begun.run.id, status=RunStatus.RUNNING)
         assert ended == runs.get(begun.run.id)
         begun.lease.close()
+
+    def test_a_run_is_cancelled_once(self, runs: TrainingRuns, clock: ManualClock) -> None:
+        begun = begin(runs)
+        clock.advance(hours=1)
+
+        cancelled, by_this_call = runs.cancel(begun.run.id)
+
+        assert by_this_call
+        assert cancelled.status is RunStatus.CANCELLED
+        assert cancelled.phase is TrainingPhase.ENDED
+        assert cancelled.finished_at == at(1)
+        assert runs.cancel(begun.run.id) == (cancelled, False)
+        assert cancelled == runs.changes(begun.run.id, 1)[-1]
+        begun.lease.close()
+
+    def test_a_run_that_is_going_live_is_not_cancelled(self, runs: TrainingRuns) -> None:
+        begun = begin(runs)
+        going_live = runs.update(begun.run.id, phase=TrainingPhase.PROMOTING)
+
+        assert runs.cancel(begun.run.id) == (going_live, False)
+        assert end(runs, begun).status is RunStatus.SUCCEEDED
+
+    def test_a_run_that_does_not_exist_is_not_cancelled(self, runs: TrainingRuns) -> None:
+        with pytest.raises(RunMissing):
+            runs.cancel("20260101T000000Z-abc")
 
     def test_a_run_whose_right_is_held_is_not_reaped(self, runs: TrainingRuns) -> None:
         begun = begin(runs)

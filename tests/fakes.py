@@ -279,6 +279,17 @@ class FakeTrainingRuns(TrainingRuns):
             raise TrainingCancelled(f"run {run_id} has ended: {run.status}")
         return self._store(replace(run, **copy.deepcopy(changes)))
 
+    def cancel(self, run_id: str) -> tuple[TrainingRun, bool]:
+        run = self.get(run_id)
+        if not run.can_be_cancelled:
+            return run, False
+        return self.update(
+            run_id,
+            status=RunStatus.CANCELLED,
+            phase=TrainingPhase.ENDED,
+            finished_at=self._clock(),
+        ), True
+
     def reap(self) -> list[TrainingRun]:
         return [] if self._holds else self._fail_lost()
 

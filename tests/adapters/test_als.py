@@ -454,6 +454,14 @@ def test_factors_are_finite_float32_of_the_shape_asked_for(factors: int) -> None
 # Progress and parameters
 
 
+@pytest.mark.parametrize(("most", "done"), [(1, 1), (3, 3), (4, 4), (100, 4)])
+def test_brief_training_stops_after_so_many_iterations(most: int, done: int) -> None:
+    whole = AlsTrainer(AlsParameters(factors=3, iterations=4))
+    brief = whole.brief(most)
+    assert brief.parameters == {**whole.parameters, "iterations": done}
+    assert (whole.steps, brief.steps) == (4, done)
+
+
 def test_every_iteration_is_told_and_counted_from_1() -> None:
     told: list[tuple[int, int]] = []
     trainer = AlsTrainer(SMALL)

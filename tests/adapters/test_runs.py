@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from adapters.runs import FileLease, SqliteTrainingRuns
-from domain.errors import TrainingCancelled, TrainingError
+from domain.errors import RecordsUnavailable, TrainingCancelled, TrainingError
 from domain.model import TimeWindow
 from domain.ports import Begun, Busy, Replayed
 from domain.runs import RunRequest, RunStatus, TrainingPhase
@@ -373,6 +373,35 @@ class TestTheRecord:
         assert other.changes(begun.run.id, 1) == [changed]
         assert other.begin(KEYED, "admin", "key") == Replayed(changed)
         begun.lease.close()
+
+    def test_of_old_runs_keeps_how_they_ended_and_of_new_ones_every_step(
+        self, runs: SqliteTrainingRuns, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("adapters.runs._STEPS_KEPT", 2)
+        ended = []
+        for _ in range(4):
+            begun = begin(runs)
+            for step in range(3):
+                runs.update(begun.run.id, step=step)
+            ended.append(end(runs, begun))
+
+        oldest, older, newer, newest = ended
+        assert [len(runs.changes(run.id, 0)) for run in ended] == [1, 1, 5, 5]
+        assert runs.changes(oldest.id, 0) == [oldest]
+        assert runs.changes(older.id, 2) == [older]
+        assert runs.recent(9) == [newest, newer, older, oldest]
+
+    def test_that_is_no_database_is_named(self, runs: SqliteTrainingRuns, state: Path) -> None:
+        state.mkdir()
+        (state / "runs.sqlite3").write_text("no database, but long enough to be taken for one" * 9)
+        with pytest.raises(RecordsUnavailable, match=r"runs\.sqlite3 cannot be used: .*database"):
+            runs.recent(1)
+
+    def test_in_a_folder_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        runs = SqliteTrainingRuns(tmp_path / "file" / "state", ManualClock())
+        with pytest.raises(RecordsUnavailable, match=r"runs\.sqlite3 cannot be used: .*Not a dir"):
+            begin(runs)
 
     def test_survives_a_restart(self, runs: SqliteTrainingRuns, state: Path) -> None:
         begun = begin(runs, KEYED, "key")

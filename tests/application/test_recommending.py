@@ -40,10 +40,12 @@ from tests.fakes import NOON, Event, FakeCatalog, FakeSnapshotStore, ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
     from pathlib import Path
 
-    from domain.model import FloatArray
+    from domain.model import FloatArray, IdArray
     from domain.ports import Arrays, SnapshotStore
+    from domain.ranking import Standing
 
 HOUR = timedelta(hours=1)
 PERSONALISED, POPULAR = RecommendationSource.PERSONALISED, RecommendationSource.POPULAR
@@ -413,6 +415,29 @@ def test_many_filters_in_turn_are_each_answered_for_what_they_ask() -> None:
 
 
 # Bounds
+
+
+def test_what_is_remembered_for_filters_is_bounded_by_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[JobFilter | None] = []
+    scene = ranking_scene()
+    standing = scene.catalog.standing
+
+    def counted(job_ids: IdArray, at: datetime, where: JobFilter | None) -> Standing:
+        asked.append(where)
+        return standing(job_ids, at, where)
+
+    monkeypatch.setattr(scene.catalog, "standing", counted)
+    one, other = JobFilter(title="nurse"), JobFilter(title="a")
+    for where in (one, other, one, other):
+        scene.ids(1, where=where)
+    assert asked == [one, other]
+    monkeypatch.setattr("application.recommending._REMEMBERED_BYTES", 1)
+    scene.ids(1)
+    for where in (one, one, other, one):
+        scene.ids(1, where=where)
+    assert asked == [one, other, None, one, other, one]
 
 
 @pytest.mark.parametrize("first", [0, -1, 101, 2**70])

@@ -320,6 +320,45 @@ def test_a_model_is_measured_beside_popularity_and_the_live_model() -> None:
 def test_with_too_few_people_to_measure_on_a_model_goes_live_unmeasured() -> None:
     run = Bench(promotion=PromotionPolicy()).execute()
     assert (run.status, run.promoted, run.metrics) == (RunStatus.SUCCEEDED, True, {})
+    assert run.unmeasured == (
+        "0 people did something new in the part held out, at least 50 are needed"
+    )
+
+
+def test_a_model_that_was_not_to_be_measured_says_so() -> None:
+    run = Bench(crowd(), promotion=UNMEASURED).execute()
+    assert run.unmeasured == "nothing is held out (hold_out is 0)"
+
+
+def test_times_of_whole_days_are_enough_to_measure_by() -> None:
+    days = [event._replace(timestamp=at(place % 4 * 24)) for place, event in enumerate(crowd())]
+    run = Bench(days, promotion=PromotionPolicy()).execute()
+    assert run.unmeasured is None
+    assert run.metrics["recall@10"] > run.metrics["popular/recall@10"]
+
+
+def test_recipes_are_compared_after_a_few_steps_each() -> None:
+    trainer = AlsTrainer(replace(PARAMETERS, iterations=9))
+    bench = Bench(crowd(), promotion=PromotionPolicy(max_steps=2), trainer=trainer)
+    bench.execute()
+    assert last_steps(bench.watched) == {EVALUATING: 2, FITTING: 9}
+
+
+def test_a_live_model_that_has_not_seen_the_hold_out_is_compared_with_after_all_steps() -> None:
+    trainer = AlsTrainer(replace(PARAMETERS, iterations=9))
+    events = crowd()
+    bench = Bench(events, promotion=PromotionPolicy(max_steps=2), trainer=trainer)
+    bench.log.events = events[: len(events) // 2]
+    bench.execute()
+    bench.watched.clear()
+    bench.log.events = events
+    run = bench.execute()
+    assert last_steps(bench.watched) == {EVALUATING: 9, FITTING: 9}
+    assert "live/ndcg@10" in run.metrics
+
+
+def last_steps(watched: Watched) -> dict[TrainingPhase, int]:
+    return {phase: step for phase, step, _ in watched if phase in {EVALUATING, FITTING}}
 
 
 def test_a_model_that_lost_too_many_people_is_stored_and_does_not_go_live() -> None:
@@ -563,6 +602,50 @@ def test_an_interruption_after_a_cancellation_still_stops_the_process() -> None:
     with pytest.raises(KeyboardInterrupt):
         bench.execute()
     assert bench.runs.recent(1)[0].status is RunStatus.CANCELLED
+
+
+class StoppedOnceLive(FakeSnapshotStore):
+    """Something happens right after a model went live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.then: Callable[[str], None] = lambda _version: None
+
+    def promote(self, version: str) -> None:
+        super().promote(version)
+        self.then(version)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), ZeroDivisionError()])
+def test_a_run_stopped_once_its_model_is_live_has_succeeded(error: BaseException) -> None:
+    store = StoppedOnceLive()
+    bench = Bench(snapshots=store)
+
+    def stop(_version: str) -> None:
+        raise error
+
+    store.then = stop
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            bench.execute()
+    else:
+        bench.execute()
+    (run,) = bench.runs.recent(1)
+    assert run.status is RunStatus.SUCCEEDED
+    assert run.promoted
+    assert run.model_version == run.id == store.live()
+    assert run.failure is None
+
+
+def test_a_run_is_not_cancelled_any_more_once_its_model_is_live() -> None:
+    store = StoppedOnceLive()
+    bench = Bench(snapshots=store)
+    answers = []
+    store.then = lambda version: answers.append(bench.retraining.cancel(version)[1])
+    run = bench.execute()
+    assert answers == [False]
+    assert run.status is RunStatus.SUCCEEDED
+    assert run.promoted
 
 
 # Requests

@@ -74,6 +74,16 @@ class TestSplit:
         # 1000 draws at 0.1: five standard deviations are 47
         assert 53 <= len(one.held_out) <= 147
 
+    @pytest.mark.parametrize("days", [1, 2, 5])
+    def test_where_the_last_day_holds_the_share_the_seed_decides(self, days: int) -> None:
+        tally = tally_of([(user, job, job % days) for user in range(50) for job in range(20)])
+
+        parts = split(tally, 0.15, seed=0)
+
+        assert parts.cutoff is None
+        # 1000 draws at 0.15: five standard deviations are 56
+        assert 94 <= len(parts.held_out) <= 206
+
     def test_of_nothing_is_nothing(self) -> None:
         parts = split(ActivityTally.empty(), 0.1, seed=0)
         assert (len(parts.train), len(parts.held_out), parts.cutoff) == (0, 0, None)

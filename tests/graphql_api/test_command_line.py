@@ -314,7 +314,7 @@ class TestSchema:
 
         assert compared.stdout == f"0 breaking and 0 dangerous changes since {old}\n"
 
-    def test_names_what_breaks_or_endangers_clients_and_exits_8(self, tmp_path: Path) -> None:
+    def test_names_what_breaks_or_endangers_clients_and_exits_9(self, tmp_path: Path) -> None:
         old = tmp_path / "old.graphql"
         sdl = create_schema().as_str()
         for now, then in (
@@ -331,7 +331,7 @@ class TestSchema:
         *changes, summary = compared.stdout.splitlines()
         breaking = [line for line in changes if line.startswith("breaking: ")]
         dangerous = [line for line in changes if line.startswith("dangerous: ")]
-        assert compared.returncode == 8
+        assert compared.returncode == 9
         assert compared.stderr == ""
         assert breaking + dangerous == changes
         assert any("Query.horoscope" in line and "removed" in line for line in breaking)

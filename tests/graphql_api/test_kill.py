@@ -276,9 +276,7 @@ def test_killed_anywhere_at_any_moment_it_answers_from_one_whole_model_and_runs_
             else:
                 assert run["status"] == "FAILED", run
                 assert run["failure"].startswith(LOST), run
-                promoted = DirectorySnapshotStore(state / "models").live()
-                assert promoted in {old, run_id}
-                live = promoted
+                assert DirectorySnapshotStore(state / "models").live() == old
                 until_shown(crashing.service, live)
             assert shown(crashing.service)[1] == data.lists[learned_from[live]]
 
@@ -293,6 +291,31 @@ def test_killed_anywhere_at_any_moment_it_answers_from_one_whole_model_and_runs_
     assert outcomes.get(("supervisor", "FAILED"), 0) >= 5, outcomes
     # A training outlives the worker that started it
     assert ("worker", "FAILED") not in outcomes
+
+
+def test_training_killed_the_moment_its_model_goes_live_has_succeeded(
+    data: Data, tmp_path: Path
+) -> None:
+    data.use("part")
+    state = tmp_path / "state"
+    crashing = Crashing(data, state)
+    pointer = state / "models" / "LIVE"
+    try:
+        for _ in range(10):
+            run_id = begin(crashing.service, "killed as it goes live")
+            trainer: int | None = None
+            deadline = time.monotonic() + 30
+            while run_id.encode() not in pointer.read_bytes():
+                trainer = trainer or trainer_of(run_id)
+                assert time.monotonic() < deadline, "the model did not go live within 30 s"
+            if trainer is not None:
+                kill(trainer)
+            run = truth(crashing.service, run_id)
+            assert (run["status"], run["promoted"], run["failure"]) == ("SUCCEEDED", True, None)
+            assert run["model"]["version"] == run_id
+            until_shown(crashing.service, run_id)
+    finally:
+        crashing.close()
 
 
 def test_workers_end_with_their_supervisor_and_leave_the_port_to_the_next_start(

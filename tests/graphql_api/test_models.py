@@ -8,11 +8,12 @@ import re
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from domain.runs import RunStatus, TrainingRun
 from tests.conftest import START_SECONDS, TOKEN, Service, free_port, jobrec, serving
+from tests.graphql_api.test_kill import command as command_of
+from tests.graphql_api.test_kill import descendants
 
 slow = pytest.mark.slow
 
@@ -662,6 +665,70 @@ def test_full_disk_fails_the_run_with_the_reason_and_the_old_model_answers_on(
         resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (most, most))
         again = retrain(service)
         assert (again["status"], again["promoted"]) == ("SUCCEEDED", True)
+
+
+def test_training_without_room_for_its_record_says_so_and_works_once_there_is(
+    data: Path, state: Path
+) -> None:
+    before = runs(state)
+    command = [sys.executable, "-m", "graphql_api", "train", *options(data, state), *QUICK]
+    limit = (state / "runs.sqlite3").stat().st_size // 2
+
+    result = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+
+    assert result.returncode == 8, result.stderr
+    assert "Traceback" not in result.stderr
+    assert f"jobrec: {state / 'runs.sqlite3'} cannot be used: " in result.stderr
+    jobrec("train", *options(data, state), *QUICK)
+    succeeded, lost = runs(state)[: -len(before)]
+    assert (succeeded.status, lost.status) == (RunStatus.SUCCEEDED, RunStatus.FAILED)
+    assert store(state).live() == succeeded.id
+
+
+def hang(trainer: int, state: Path) -> None:
+    """Stop a training as if it hung in a library: it hears of nothing any more.
+
+    Others must be able to write, so it is not stopped while it records a step.
+    """
+    with closing(sqlite3.connect(state / "runs.sqlite3", timeout=0)) as database:
+        while True:
+            os.kill(trainer, signal.SIGSTOP)
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(trainer, signal.SIGCONT)
+            else:
+                database.execute("ROLLBACK")
+                return
+
+
+@slow
+def test_cancelled_training_that_does_not_stop_is_killed_and_the_next_one_begins(
+    demo_data: Path, state: Path
+) -> None:
+    with serving(demo_data, state, "--iterations", "10000", "--hold-out", "0") as service:
+        run_id = begin(service)
+        eventually("it fits", lambda: run_of(service, run_id)["phase"] == "FITTING")
+        (trainer,) = [
+            process
+            for process in descendants(service.process.pid)
+            if b"execute-run" in command_of(process)
+        ]
+        hang(trainer, state)
+        answer = service.data_of(CANCEL, admin=True, id=run_id)["cancelTrainingRun"]
+        assert answer["__typename"] == "TrainingRunCancelled"
+        eventually("its process is gone", lambda: command_of(trainer) == b"", within=30)
+        eventually("the log tells", lambda: "did not stop and is killed" in service.log.read_text())
+        next_id = begin(service)
+        assert run_of(service, run_id)["status"] == "CANCELLED"
+        service.data_of(CANCEL, admin=True, id=next_id)
 
 
 @slow
