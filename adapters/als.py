@@ -5,7 +5,8 @@ Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets (200
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from implicit.recommender_base import ModelFitError
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
+from adapters.als_team import Team, TeamAls
 from adapters.factors import FactorRecommender
 from domain.errors import InputError, NothingToLearn, TrainingError
 from domain.model import Interactions
@@ -31,7 +33,7 @@ class AlsParameters:
         alpha: confidence in a pair is alpha times its score. It is used as it is: below 1 it
             would weigh less than a job never seen.
         iterations: passes over users and jobs.
-        threads: processors to use.
+        threads: processors to use, each by a process of its own once `prepared`.
 
     Raises:
         InputError: a value is out of bounds.
@@ -61,8 +63,9 @@ class AlsParameters:
 class AlsTrainer(Trainer):
     """Fits a new ALS model each time; fitting one object twice would start from the first."""
 
-    def __init__(self, parameters: AlsParameters | None = None) -> None:
+    def __init__(self, parameters: AlsParameters | None = None, team: Team | None = None) -> None:
         self._parameters = parameters or AlsParameters()
+        self._team = team
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -72,6 +75,11 @@ class AlsTrainer(Trainer):
         return {"name": "als", **values}
 
     @property
+    def team(self) -> Team | None:
+        """The helpers that fit along, None where one process does it all."""
+        return self._team
+
+    @property
     def steps(self) -> int:
         """One step an iteration."""
         return self._parameters.iterations
@@ -79,7 +87,16 @@ class AlsTrainer(Trainer):
     def brief(self, steps: int) -> AlsTrainer:
         """Return the same with at most so many iterations."""
         few = min(steps, self._parameters.iterations)
-        return AlsTrainer(replace(self._parameters, iterations=few))
+        return AlsTrainer(replace(self._parameters, iterations=few), self._team)
+
+    @contextmanager
+    def prepared(self) -> Iterator[AlsTrainer]:
+        """Return the same with helpers that start meanwhile; see the port."""
+        if self._parameters.threads == 1:
+            yield self
+            return
+        with Team(self._parameters.threads - 1) as team:
+            yield AlsTrainer(self._parameters, team)
 
     def fit(self, interactions: Interactions, seed: int, on_progress: OnProgress) -> Recommender:
         """Learn factors; see the port.
@@ -92,14 +109,18 @@ class AlsTrainer(Trainer):
             raise NothingToLearn("no activity scores above 0, so there is nothing to learn from")
         parameters = self._parameters
         with threadpool_limits(1, "blas"):
-            model = AlternatingLeastSquares(
-                factors=parameters.factors,
-                regularization=parameters.regularization,
-                alpha=parameters.alpha,
-                iterations=parameters.iterations,
-                num_threads=parameters.threads,
-                random_state=seed,
-            )
+            options = {
+                "factors": parameters.factors,
+                "regularization": parameters.regularization,
+                "alpha": parameters.alpha,
+                "iterations": parameters.iterations,
+                "num_threads": parameters.threads,
+                "random_state": seed,
+            }
+            if self._team is None:
+                model = AlternatingLeastSquares(**options)
+            else:
+                model = TeamAls(self._team, **options)
             try:
                 model.fit(
                     _user_items(interactions),
@@ -110,7 +131,8 @@ class AlsTrainer(Trainer):
                 )
             except ModelFitError as error:
                 raise self._not_finite("the factors") from error
-        factors = {"users": model.user_factors, "jobs": model.item_factors}
+        # Copied: the next fit of a team uses the same memory
+        factors = {"users": np.array(model.user_factors), "jobs": np.array(model.item_factors)}
         for side, matrix in factors.items():
             if not np.isfinite(matrix).all():
                 raise self._not_finite(f"the factors of {side}")

@@ -169,7 +169,8 @@ class Training:
             KeyboardInterrupt: somebody stopped this process; the run is marked.
         """
         try:
-            return self._carry_out(run, on_progress)
+            with self._trainer.prepared() as trainer:
+                return self._carry_out(run, trainer, on_progress)
         except TrainingCancelled:
             return self._runs.get(run.id)
         except JobrecError as error:
@@ -192,7 +193,7 @@ class Training:
             self._stop(run, RunStatus.CANCELLED, failure="interrupted from the keyboard")
             raise
 
-    def _carry_out(self, run: TrainingRun, on_progress: OnPhase) -> TrainingRun:
+    def _carry_out(self, run: TrainingRun, trainer: Trainer, on_progress: OnPhase) -> TrainingRun:
         progress = _Progress(self._runs, run.id, on_progress)
         seed = self._learning.seed
         self._runs.update(
@@ -201,7 +202,7 @@ class Training:
             started_at=self._clock(),
             parameters={
                 "scoring": asdict(self._scoring),
-                "trainer": dict(self._trainer.parameters),
+                "trainer": dict(trainer.parameters),
                 "seed": seed,
             },
         )
@@ -210,8 +211,8 @@ class Training:
         report = data_health(tally, interactions, read, self._catalog, self._clock())
         self._runs.update(run.id, data_report=report)
         live = self._live()
-        measured = self._measure(tally, live, progress.of(TrainingPhase.EVALUATING))
-        recommender = self._fit(self._trainer, interactions, progress.of(TrainingPhase.FITTING))
+        measured = self._measure(trainer, tally, live, progress.of(TrainingPhase.EVALUATING))
+        recommender = self._fit(trainer, interactions, progress.of(TrainingPhase.FITTING))
         progress.of(TrainingPhase.WRITING)(0, 1)
         times = tally.time_range
         manifest = Manifest(
@@ -224,7 +225,7 @@ class Training:
             until=times and times[1],
             seed=seed,
             scoring=asdict(self._scoring),
-            trainer=self._trainer.parameters,
+            trainer=trainer.parameters,
             metrics=measured.candidate,
             libraries=self._libraries,
         )
@@ -279,7 +280,11 @@ class Training:
             return None
 
     def _measure(
-        self, tally: ActivityTally, live: LiveModel | None, on_progress: OnProgress
+        self,
+        trainer: Trainer,
+        tally: ActivityTally,
+        live: LiveModel | None,
+        on_progress: OnProgress,
     ) -> _Measured:
         """Measure this recipe beside popularity and the live model, on what none has seen.
 
@@ -318,15 +323,15 @@ class Training:
             and parts.cutoff is not None
             and manifest.until <= parts.cutoff
         )
-        trainer = self._trainer if is_older else self._trainer.brief(promotion.max_steps)
-        candidate = quality(known, self._fit(trainer, known, on_progress))
+        recipe = trainer if is_older else trainer.brief(promotion.max_steps)
+        candidate = quality(known, self._fit(recipe, known, on_progress))
         popular = quality(known, None)
         if live is None or manifest is None:
             return _Measured(candidate, popular)
         if is_older:
             return _Measured(candidate, popular, quality(live.interactions, live.recommender))
         scoring = ScoringPolicy(**manifest.scoring)
-        if scoring == self._scoring and manifest.trainer == self._trainer.parameters:
+        if scoring == self._scoring and manifest.trainer == trainer.parameters:
             return _Measured(candidate, popular, candidate)
         scored = scoring.interactions(parts.train)
         recipe = self._make_trainer(manifest.trainer).brief(promotion.max_steps)

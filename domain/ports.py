@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -180,6 +181,10 @@ class Trainer(Protocol):
     @abstractmethod
     def steps(self) -> int:
         """How many steps a fit takes."""
+
+    @abstractmethod
+    def prepared(self) -> AbstractContextManager[Trainer]:
+        """Return the same way of learning, made ready for several fits until the context ends."""
 
     @abstractmethod
     def brief(self, steps: int) -> Trainer:

@@ -1,4 +1,4 @@
-"""The only place with threads and processes."""
+"""What serving does beside answering: threads, chores, and processes that train."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     alpha: float = Field(2.0, description="ALS: confidence = alpha x score")
     iterations: int = Field(15, description="ALS: passes over users and jobs")
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(
-        0, description="training threads; 0 takes all available processors"
+        0, description="processors to train with; 0 takes all that are available"
     )
     seed: int = Field(42, description="of everything random in training")
     apply_weight: float = Field(4.0, description="scoring: what an application adds")

@@ -691,7 +691,7 @@ class TestInterrupting:
     def test_a_training_cancels_it_and_exits_130(self, trained: Trained, tmp_path: Path) -> None:
         with training(trained, tmp_path, subprocess.PIPE) as process:
             assert process.stderr is not None
-            read_until(process.stderr, b"evaluating ...")
+            read_until(process.stderr, b"fitting ...")
             process.send_signal(signal.SIGINT)
             errors = process.communicate(timeout=PATIENCE)[1]
 
@@ -714,5 +714,5 @@ class TestInterrupting:
             process.wait(PATIENCE)
         os.close(ours)
 
-        assert re.search(rb"evaluating: +\d+%\|", shown)
+        assert re.search(rb"fitting: +\d+%\|", shown)
         assert b"..." not in shown
