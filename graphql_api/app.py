@@ -21,7 +21,7 @@ from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.http import GraphQLHTTPResponse, process_result
 from strawberry.http.exceptions import NonJsonMessageReceived
 from strawberry.http.parse_content_type import parse_content_type
-from strawberry.http.streaming import HTTPStreamTransport, SSETransport
+from strawberry.http.streaming import HTTPStreamTransport
 from strawberry.schema._graphql_core import ResultType
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UnsetType
@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
-from graphql_api.negotiation import RESPONSE_JSON, is_acceptable, preferred, prefers_stream
+from graphql_api.negotiation import RESPONSE_JSON, EventStream, is_acceptable, preferred
 from graphql_api.probes import Observed, count_refusal, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Context, Services, create_schema
@@ -111,20 +111,12 @@ class _WebSocketAdapter(ASGIWebSocketAdapter):
             raise NonJsonMessageReceived from error
 
 
-class _EventStream(SSETransport):
-    """Answers with events who prefers them, not who merely takes them too."""
-
-    def accepts(self, accept: str) -> bool:
-        """Tell by the header `Accept` whether to answer with events."""
-        return prefers_stream(accept)
-
-
 class _Endpoint(GraphQL[Context, None]):
     """`/graphql`: pages for browsers, JSON for everybody else, a code on every error."""
 
     websocket_adapter_class = _WebSocketAdapter
     stream_transport_classes_by_protocol: Mapping[str, type[HTTPStreamTransport]] = {
-        GRAPHQL_SSE_PROTOCOL: _EventStream
+        GRAPHQL_SSE_PROTOCOL: EventStream
     }
 
     def __init__(self, services: Services, admin_token: str | None) -> None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from strawberry.http.streaming import SSETransport
+
 RESPONSE_JSON = "application/graphql-response+json"
 JSON = "application/json"
 _STREAM, _PAGE = "text/event-stream", "text/html"
 _ANSWERED = (JSON, RESPONSE_JSON, _STREAM, _PAGE)
 
 
+class EventStream(SSETransport):
+    """Answers with events who prefers them to JSON; many clients take them, and prefer JSON."""
+
+    def accepts(self, accept: str) -> bool:
+        """Tell by the header `Accept` whether to answer with events."""
+        ranges = _ranges(accept)
+        json = max(_quality(ranges, JSON), _quality(ranges, RESPONSE_JSON))
+        return _quality(ranges, _STREAM) > json
+
+
 def preferred(accept: str | None) -> str:
     """Return the JSON media type that a client prefers; plain JSON where it does not say."""
     ranges = _ranges(accept)
     return RESPONSE_JSON if _quality(ranges, RESPONSE_JSON) > _quality(ranges, JSON) else JSON
-
-
-def prefers_stream(accept: str | None) -> bool:
-    """Tell whether a client wants events rather than JSON; many name both, JSON first."""
-    ranges = _ranges(accept)
-    json = max(_quality(ranges, JSON), _quality(ranges, RESPONSE_JSON))
-    return _quality(ranges, _STREAM) > json
 
 
 def is_acceptable(accept: str | None) -> bool:

@@ -14,7 +14,10 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types import ExecutionContext, Info
+from strawberry.schema.exceptions import InvalidOperationTypeError
+from strawberry.types import ExecutionContext, ExecutionResult, Info
+from strawberry.types.execution import PreExecutionError
+from strawberry.types.graphql import OperationType
 
 from application.managing import ModelManagement
 from application.recommending import MAX_BATCH, MAX_FIRST, LiveModel, Models, Recommending
@@ -461,6 +464,21 @@ def _manifests(services: Services) -> Mapping[str, Manifest]:
 
 class Schema(strawberry.Schema):
     """Gives every error a code, and keeps what nobody foresaw out of the answer."""
+
+    async def execute(self, *arguments: Any, **options: Any) -> ExecutionResult:  # noqa: ANN401 - whatever the library takes
+        """Execute what has one answer; what has many is streamed."""
+        allowed = set(options.get("allowed_operation_types") or OperationType)
+        options["allowed_operation_types"] = allowed - {OperationType.SUBSCRIPTION}
+        try:
+            return await super().execute(*arguments, **options)
+        except InvalidOperationTypeError as error:
+            if error.operation_type is not OperationType.SUBSCRIPTION:
+                raise
+            refusal = GraphQLError(
+                "a subscription has many answers: prefer text/event-stream, or use a web socket",
+                extensions={"code": "NOT_ACCEPTABLE"},
+            )
+            return PreExecutionError(data=None, errors=[refusal])
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None

@@ -174,3 +174,25 @@ def test_events_are_for_those_who_prefer_them(
     )
     assert answer.headers["content-type"].split(";")[0] == media_type
     assert '"version"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("application/json", 200),
+        ("application/graphql-response+json", 400),
+        ("application/graphql-response+json, text/event-stream", 400),
+    ],
+)
+def test_subscription_is_refused_to_who_prefers_a_single_answer(
+    service: Service, accept: str, status: int
+) -> None:
+    answer = httpx.post(
+        f"{service.url}/graphql",
+        json={"query": 'subscription { trainingRun(id: "x") { id } }'},
+        headers={"Accept": accept},
+    )
+    (error,) = answer.json()["errors"]
+    assert answer.status_code == status
+    assert error["extensions"]["code"] == "NOT_ACCEPTABLE"
+    assert "text/event-stream" in error["message"]
