@@ -23,11 +23,16 @@ def tool(name: str) -> str:
     return path
 
 
+def copy(project: Path, folder: Path) -> None:
+    """Copy a project's own files, without what is installed or made from them."""
+    ignored = shutil.ignore_patterns("node_modules", "dist", "generated")
+    shutil.copytree(project, folder, ignore=ignored, dirs_exist_ok=True)
+
+
 def install(project: Path, folder: Path) -> None:
     """Copy a project into a folder, and install there exactly what its lock file names."""
     npm = tool("npm")
-    ignored = shutil.ignore_patterns("node_modules", "dist", "generated")
-    shutil.copytree(project, folder, ignore=ignored, dirs_exist_ok=True)
+    copy(project, folder)
     run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
 
 

@@ -185,6 +185,57 @@ def test_who_is_no_admin_is_told_so(page: str, browser: webdriver.Chrome) -> Non
     assert find_all(browser, ".run") == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_that_shuts_people_out(
+    page: str, clients: Path, browser: webdriver.Chrome, scheme: str
+) -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    browser.get(page)
+    click(browser, f"{RECOMMENDED} .card .title")
+    wait_for_text(browser, SIMILAR, "Like")
+    browser.find_element(By.ID, "token").send_keys("a guess", Keys.ENTER)
+    wait_for_text(browser, f"{ADMIN} [role=alert]", "admin")
+
+    browser.execute_script((clients / "node_modules" / "axe-core" / "axe.min.js").read_text())
+    report = browser.execute_async_script("axe.run().then(arguments[0])")
+
+    assert [(rule["id"], rule["nodes"]) for rule in report["violations"]] == []
+    assert "color-contrast" in {rule["id"] for rule in report["passes"]}
+
+
+def test_what_the_schema_adds_must_be_handled_before_it_compiles(
+    built: Path, tmp_path: Path
+) -> None:
+    schema = (ROOT / SDL).read_text()
+    for now, then in (
+        ("union RetrainResult = ", "union RetrainResult = ModelNotUsable | "),
+        ("enum RecommendationSource {", "enum RecommendationSource {\n  SPONSORED"),
+    ):
+        assert now in schema
+        schema = schema.replace(now, then)
+    project = tmp_path / PROJECT
+    node.copy(ROOT / PROJECT, project)
+    (project / "node_modules").symlink_to(built / "node_modules")
+    (tmp_path / SDL).parent.mkdir()
+    (tmp_path / SDL).write_text(schema)
+
+    node.run([node.tool("npm"), "run", "codegen"], project)
+    compiled = subprocess.run(
+        [node.tool("node"), "node_modules/typescript/bin/tsc"],
+        cwd=project,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert compiled.returncode != 0
+    (union,) = (line for line in compiled.stdout.splitlines() if "ModelNotUsable" in line)
+    (source,) = (line for line in compiled.stdout.splitlines() if "SPONSORED" in line)
+    assert union.startswith("src/AdminPanel.tsx")
+    assert source.startswith("src/Recommendations.tsx")
+
+
 def _choose_person(browser: webdriver.Chrome, user_id: str) -> None:
     field = browser.find_element(By.ID, "person")
     field.clear()
