@@ -85,7 +85,8 @@ def free_port() -> int:
 
 
 PERSONAL = re.compile(
-    r"ethnicity|gender|graduation_year|school_type|languages|university|degree_subject", re.I
+    r"ethnicity|gender|graduation_year|school_type|languages|university|degree_subject",
+    re.IGNORECASE,
 )
 
 
