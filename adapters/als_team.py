@@ -178,13 +178,14 @@ class Team:
             TrainingError: a helper ended.
         """
         if not self.is_ready():
-            _solve(self._shared, side, slice(None), solver, regularization, threads)
+            everything = (0, self._bounds[side][-1])
+            _solve(self._shared, side, everything, solver, regularization, threads)
             return
-        first, *others = map(list, pairwise(self._bounds[side]))
+        own, *others = pairwise(self._bounds[side])
         for helper, share in zip(self._helpers, others, strict=True):
             task = {"side": side, "share": share, "regularization": regularization}
             self._tell(helper, task)
-        _solve(self._shared, side, slice(*first), solver, regularization, 1)
+        _solve(self._shared, side, own, solver, regularization, 1)
         for helper in self._helpers:
             self._hear(helper)
 
@@ -275,8 +276,8 @@ def help_out(descriptor: int) -> None:
             places = {name: Place(*place) for name, place in message["places"].items()}
             shared = arena.mapped(places)
         else:
-            share = slice(*message["share"])
-            _solve(shared, message["side"], share, solver, message["regularization"], 1)
+            start, end = message["share"]
+            _solve(shared, message["side"], (start, end), solver, message["regularization"], 1)
             _answer()
 
 
@@ -287,16 +288,23 @@ def _answer() -> None:
 def _solve(
     shared: Mapping[str, NDArray[Any]],
     side: str,
-    share: slice,
+    share: tuple[int, int],
     solver: Solver,
     regularization: float,
     threads: int,
 ) -> None:
-    """Solve some rows of a side in place."""
-    rows, columns = shared[f"{side} factors"], shared[f"{_OTHER[side]} factors"]
+    """Solve a stretch of a side's rows in place."""
+    start, end = share
+    rows, columns = shared[f"{side} factors"][start:end], shared[f"{_OTHER[side]} factors"]
     data, indices, indptr = (shared[f"{side} {part}"] for part in _PARTS)
-    matrix = csr_matrix((data, indices, indptr), shape=(len(rows), len(columns)), copy=False)
-    solver(matrix[share], rows[share], columns, regularization, num_threads=threads)
+    first, last = indptr[start], indptr[end]
+    # Slicing the whole matrix would copy its entries
+    matrix = csr_matrix(
+        (data[first:last], indices[first:last], indptr[start : end + 1] - first),
+        shape=(end - start, len(columns)),
+        copy=False,
+    )
+    solver(matrix, rows, columns, regularization, num_threads=threads)
 
 
 def _nameless() -> int:

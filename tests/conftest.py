@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -86,6 +87,20 @@ def free_port() -> int:
         return port
 
 
+PERSONAL = re.compile(
+    r"ethnicity|gender|graduation_year|school_type|languages|university|degree_subject",
+    re.IGNORECASE,
+)
+
+
+def assert_discreet(log: str, *secrets: str) -> None:
+    """Check that no line of a service's log holds a secret or a field of a person."""
+    for number, line in enumerate(log.splitlines(), 1):
+        for secret in secrets:
+            assert secret not in line, f"line {number} of the log holds a token"
+        assert not PERSONAL.search(line), f"line {number} of the log is personal"
+
+
 @contextmanager
 def serving(
     data: Path, state: Path, *options: str, token: str = TOKEN, **environment: str
@@ -115,6 +130,8 @@ def serving(
             process.kill()
             process.wait()
             raise
+        finally:
+            assert_discreet(log.read_text(errors="replace"), token)
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[str], log: Path) -> None:
