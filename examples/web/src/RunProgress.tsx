@@ -53,7 +53,7 @@ export function RunProgress({ runId, onNewModel }: Props) {
       {run && run.phase !== "ENDED" && <Bar run={run} />}
       {/* Steps would be too much to be read aloud: phases and the outcome are */}
       <p role="status" aria-live="polite">
-        {run ? standing(run) : "Connecting"}
+        {run ? standing(run) : !error && "Connecting"}
       </p>
       {run?.refusals.map((refusal) => <p key={refusal}>{refusal}</p>)}
       {run?.promoted && (

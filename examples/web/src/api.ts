@@ -13,6 +13,8 @@ export function createApi(token?: string): Client {
   const socket = createSocket({
     url: url.href.replace(/^http/, "ws"),
     connectionParams: credentials,
+    // Also where the service restarts: whoever comes back to a run sees where it stands
+    shouldRetry: () => true,
   });
   return new Client({
     url: url.href,
@@ -24,10 +26,21 @@ export function createApi(token?: string): Client {
       subscriptionExchange({
         forwardSubscription: ({ query = "", variables }) => ({
           subscribe: (sink) => ({
-            unsubscribe: socket.subscribe({ query, variables }, sink),
+            unsubscribe: socket.subscribe(
+              { query, variables },
+              { ...sink, error: (reason) => sink.error(inWords(reason)) },
+            ),
           }),
         }),
       }),
     ],
   });
+}
+
+/** A connection that fails says so by an event, which has nothing to show. */
+function inWords(reason: unknown): unknown {
+  if (reason instanceof CloseEvent) {
+    return new Error(`it closed the connection: ${reason.code} ${reason.reason}`);
+  }
+  return reason instanceof Event ? new Error("the connection failed") : reason;
 }
