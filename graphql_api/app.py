@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 from cross_web import HTTPException
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, process_result
 from strawberry.http.exceptions import NonJsonMessageReceived
 from strawberry.http.parse_content_type import parse_content_type
@@ -28,7 +28,9 @@ from threadpoolctl import threadpool_limits
 
 from application.training import Retraining
 from graphql_api import graphiql
+from graphql_api.auth import Authenticator, Caller, Unauthenticated, anonymous
 from graphql_api.container import Container
+from graphql_api.jwts import KeysUnavailable
 from graphql_api.negotiation import RESPONSE_JSON, is_acceptable, preferred
 from graphql_api.probes import Observed, count_refusal, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
@@ -65,8 +67,7 @@ def create_app(settings: Settings) -> Starlette:
         yield
         runtime.stop()
 
-    token = settings.admin_token
-    endpoint = _Endpoint(services, None if token is None else token.get_secret_value())
+    endpoint = _Endpoint(services, container.authenticator())
     return Starlette(
         routes=[
             Route("/", graphiql.page),
@@ -114,13 +115,13 @@ class _Endpoint(GraphQL[Context, None]):
 
     websocket_adapter_class = _WebSocketAdapter
 
-    def __init__(self, services: Services, admin_token: str | None) -> None:
+    def __init__(self, services: Services, authenticator: Authenticator) -> None:
         super().__init__(
             create_schema(Observed),
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
         )
         self._services = services
-        self._admin_token = admin_token
+        self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -133,6 +134,10 @@ class _Endpoint(GraphQL[Context, None]):
             response = await self.run(request)
         except HTTPException as error:
             response = _refusal(error.status_code, error.reason)
+        except Unauthenticated as error:
+            response = _refusal(401, str(error), {"WWW-Authenticate": error.challenge})
+        except KeysUnavailable as error:
+            response = _refusal(503, str(error), {"Retry-After": "5"})
         except _BodyTooLarge:
             response = _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
         await response(scope, receive, send)
@@ -142,25 +147,30 @@ class _Endpoint(GraphQL[Context, None]):
         request: Request | WebSocket,
         response: Response | WebSocket,  # noqa: ARG002 - the library's signature
     ) -> Context:
-        """Tell who calls."""
-        is_admin = self._is_admin_token(request.headers.get("authorization"))
-        return Context(self._services, is_admin)
+        """Tell who calls; on a web socket its first message does."""
+        if isinstance(request, WebSocket):
+            return Context(self._services, anonymous(_address(request)), socket=request)
+        caller = await self._identify(request, request.headers.get("authorization"))
+        return Context(self._services, caller)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
-        """Take a token from the connection's parameters, too: browsers cannot send headers."""
-        for name, value in context.connection_params.items():
-            if name.lower() == "authorization" and self._is_admin_token(value):
-                context.is_admin = True
+        """Tell who calls by the connection's parameters, too: browsers cannot send headers."""
+        assert context.socket is not None  # noqa: S101 - made so by get_context
+        given = [
+            value
+            for name, value in context.connection_params.items()
+            if name.lower() == "authorization" and value is not None
+        ]
+        authorization = given[0] if given else context.socket.headers.get("authorization")
+        try:
+            context.caller = await self._identify(context.socket, authorization)
+        except (Unauthenticated, KeysUnavailable) as error:
+            count_refusal("UNAUTHENTICATED")
+            raise ConnectionRejectionError from error
         return await super().on_ws_connect(context)
 
-    def _is_admin_token(self, credentials: object) -> bool:
-        """Tell whether `Bearer <token>` is the admin's, in constant time; it is kept nowhere."""
-        if self._admin_token is None or not isinstance(credentials, str):
-            return False
-        scheme, _, given = credentials.partition(" ")
-        return scheme.lower() == "bearer" and secrets.compare_digest(
-            given.strip().encode(), self._admin_token.encode()
-        )
+    async def _identify(self, connection: HTTPConnection, authorization: object) -> Caller:
+        return await self._authenticator.identify(authorization, _address(connection))
 
     async def render_graphql_ide(self, request: Request) -> Response:
         """Return GraphiQL from our own files."""
@@ -212,6 +222,10 @@ class _Endpoint(GraphQL[Context, None]):
         return orjson.dumps(data).decode()
 
 
+def _address(connection: HTTPConnection) -> str:
+    return "unknown" if connection.client is None else connection.client.host
+
+
 def _check_headers(request: Request) -> None:
     """Refuse what cannot be answered before anything of the body is read.
 
@@ -252,17 +266,20 @@ def _limited(receive: Receive) -> Receive:
     return counted
 
 
-def _refusal(status: int, reason: str) -> Response:
+def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
     codes = {
+        401: "UNAUTHENTICATED",
         405: "METHOD_NOT_ALLOWED",
         406: "NOT_ACCEPTABLE",
         413: "PAYLOAD_TOO_LARGE",
         415: "UNSUPPORTED_MEDIA_TYPE",
+        503: "AUTHENTICATION_UNAVAILABLE",
     }
     code = codes.get(status, "BAD_REQUEST")
     count_refusal(code)
     error: dict[str, Any] = {"message": reason, "extensions": {"code": code}}
-    headers = {"Allow": "GET, POST"} if status == 405 else None
+    if status == 405:
+        headers = {"Allow": "GET, POST"}
     return Response(
         orjson.dumps({"errors": [error]}), status, headers, media_type="application/json"
     )

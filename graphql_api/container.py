@@ -21,8 +21,10 @@ from domain.evaluation import PromotionPolicy
 from domain.ports import SnapshotStore, Trainer, TrainingRuns
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
+from graphql_api.auth import Authenticator, authenticator_by
 from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
+from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
     # Serving does without the libraries that only training needs
@@ -84,6 +86,12 @@ class Container(containers.DeclarativeContainer):
     )
     runs: providers.Provider[TrainingRuns] = providers.ThreadSafeSingleton(
         SqliteTrainingRuns, settings.provided.state, clock, snapshots.provided.live
+    )
+    tokens: providers.Provider[ApiTokens] = providers.ThreadSafeSingleton(
+        ApiTokens, settings.provided.state, clock
+    )
+    authenticator: providers.Provider[Authenticator] = providers.ThreadSafeSingleton(
+        authenticator_by, settings, tokens, clock
     )
     trainer: providers.Provider[Trainer] = providers.ThreadSafeSingleton(_als_trainer, settings)
 

@@ -8,13 +8,21 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from inspect import isawaitable
+from typing import Annotated, Any, TypeVar
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
+from starlette.websockets import WebSocket
+from strawberry.extensions import (
+    FieldExtension,
+    MaxTokensLimiter,
+    ParserCache,
+    SchemaExtension,
+    ValidationCache,
+)
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types import ExecutionContext, Info
+from strawberry.types import ExecutionContext, Info, get_object_definition
 
 from application.managing import ModelManagement
 from application.recommending import MAX_BATCH, MAX_FIRST, LiveModel, Models, Recommending
@@ -25,6 +33,7 @@ from domain.model import JobFilter as DomainFilter
 from domain.ports import Begun, Busy, Catalog, Clock, KeyReused, SnapshotStore, TrainingRuns
 from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
+from graphql_api.auth import Caller
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
 from graphql_api.runtime import Runtime
 from graphql_api.types import (
@@ -53,6 +62,8 @@ from graphql_api.types import (
     decode_cursor,
     parse_id,
 )
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -86,18 +97,15 @@ class Context:
     """What a resolver knows of its request, or of its web socket connection.
 
     Attributes:
+        caller: on a web socket, anonymous until it has connected.
         connection_params: what a web socket's client said of itself when it connected.
     """
 
     services: Services
-    is_admin: bool
+    caller: Caller
     pinned: LiveModel | None = None
+    socket: WebSocket | None = None
     connection_params: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def caller(self) -> str:
-        """Who asks, as records name them."""
-        return "admin" if self.is_admin else "anonymous"
 
     @property
     def live(self) -> LiveModel:
@@ -117,6 +125,38 @@ Exclude = Annotated[
 ]
 
 
+class _Authorised(FieldExtension):
+    """Lets those pass who may."""
+
+    async def resolve_async(
+        self,
+        next_: Callable[..., Any],
+        source: object,
+        info: Info[Context, None],
+        **arguments: Any,  # noqa: ANN401 - whatever the field takes
+    ) -> Any:  # noqa: ANN401 - whatever the field answers
+        """Ask for the caller's permission, then for the answer."""
+        info.context.caller.authorise(info.field_name, _people(arguments))
+        answer = next_(source, info, **arguments)
+        return await answer if isawaitable(answer) else answer
+
+
+def _people(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the ids of those whom a root field is asked about."""
+    if "user_id" in arguments:
+        return [arguments["user_id"]]
+    ids: list[str] = arguments.get("user_ids", [])
+    return ids
+
+
+def _authorised(root: type[T]) -> type[T]:
+    """Hold every field of a root type against the caller's permissions."""
+    for root_field in get_object_definition(root, strict=True).fields:
+        root_field.extensions.append(_Authorised())
+    return root
+
+
+@_authorised
 @strawberry.type(description="What anybody may ask.")
 class Query:
     @strawberry.field(
@@ -257,7 +297,7 @@ class Query:
             _check_first(first)
             manifests = _manifests(services)
             return [
-                TrainingRun.from_domain(run, manifests, for_admin=info.context.is_admin)
+                TrainingRun.from_domain(run, manifests, for_admin=info.context.caller.is_admin)
                 for run in services.runs.recent(first)
             ]
 
@@ -265,7 +305,6 @@ class Query:
 
     @strawberry.field(description="For admins: the stored models, newest first.")
     async def models(self, info: Info[Context, None], first: First = 20) -> list[Model] | None:
-        _check_admin(info.context, "models")
         services = info.context.services
 
         def find() -> list[Model]:
@@ -289,7 +328,6 @@ class Query:
             int, strawberry.argument(description="How many of the jobs that moved, 1 to 100.")
         ] = 20,
     ) -> ModelComparison | None:
-        _check_admin(info.context, "compareModels")
         services = info.context.services
 
         def compare() -> ModelComparison | None:
@@ -303,6 +341,7 @@ class Query:
         return await services.runtime.run(compare)
 
 
+@_authorised
 @strawberry.type(description="What admins may do.")
 class Mutation:
     @strawberry.mutation(
@@ -316,12 +355,11 @@ class Mutation:
             RetrainInput, strawberry.argument(description="What to learn from.")
         ],
     ) -> RetrainResult | None:
-        _check_admin(info.context, "retrain")
         services = info.context.services
 
         def begin() -> RetrainAccepted | TrainingInProgress | IdempotencyKeyReused:
             answer = services.retraining.request(
-                input.to_domain(), info.context.caller, input.idempotency_key
+                input.to_domain(), info.context.caller.key, input.idempotency_key
             )
             if isinstance(answer, KeyReused):
                 return IdempotencyKeyReused(
@@ -342,7 +380,6 @@ class Mutation:
             CancelTrainingRunInput, strawberry.argument(description="Which run.")
         ],
     ) -> CancelTrainingRunResult | None:
-        _check_admin(info.context, "cancelTrainingRun")
         services = info.context.services
 
         def cancel() -> TrainingRunCancelled | TrainingRunEnded:
@@ -363,7 +400,6 @@ class Mutation:
             PromoteModelInput, strawberry.argument(description="Which model.")
         ],
     ) -> PromoteModelResult | None:
-        _check_admin(info.context, "promoteModel")
         management = info.context.services.management
         return await info.context.services.runtime.run(
             _promoted, lambda: management.promote(str(input.version))
@@ -371,7 +407,6 @@ class Mutation:
 
     @strawberry.mutation(description="Go back to the model that was live before the live one.")
     async def rollback_model(self, info: Info[Context, None]) -> PromoteModelResult | None:
-        _check_admin(info.context, "rollbackModel")
         return await info.context.services.runtime.run(
             _promoted, info.context.services.management.roll_back
         )
@@ -384,14 +419,6 @@ def _promoted(promote: Callable[[], Manifest]) -> ModelPromoted | ModelNotUsable
         return ModelNotUsable(message=str(error))
 
 
-def _check_admin(context: Context, operation: str) -> None:
-    if not context.is_admin:
-        raise GraphQLError(
-            f"{operation} is for admins: send the header `Authorization: Bearer <admin token>`",
-            extensions={"code": "FORBIDDEN"},
-        )
-
-
 def _check_first(first: int) -> None:
     if not 1 <= first <= MAX_FIRST:
         raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
@@ -399,9 +426,10 @@ def _check_first(first: int) -> None:
 
 def _run(context: Context, run: DomainRun) -> TrainingRun:
     manifests = _manifests(context.services) if run.model_version else {}
-    return TrainingRun.from_domain(run, manifests, for_admin=context.is_admin)
+    return TrainingRun.from_domain(run, manifests, for_admin=context.caller.is_admin)
 
 
+@_authorised
 @strawberry.type(description="What can be followed.")
 class Subscription:
     @strawberry.subscription(

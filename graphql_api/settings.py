@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from domain.ranking import Unlisted
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Access(StrEnum):
+    """Whether callers need credentials."""
+
+    OPEN = "open"
+    REQUIRED = "required"
 
 
 class Settings(BaseSettings):
@@ -47,6 +55,17 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="serving processes")
     admin_token: SecretStr | None = Field(None, description="token that may retrain")
+    auth: Access | None = Field(
+        None, description="may anybody ask: open, or required credentials; open on loopback"
+    )
+    jwt_algorithms: str | None = Field(
+        None, description="pinned, of HS256, RS256, ES256, EdDSA; HS256 by secret, RS256 by JWKS"
+    )
+    jwt_secret: SecretStr | None = Field(None, description="shared with the issuer, for HS256")
+    jwt_jwks: str | None = Field(None, description="file or URL of the issuer's public keys")
+    jwt_audience: str | None = Field(None, description="the audience that tokens must name")
+    jwt_issuer: str | None = Field(None, description="the issuer that tokens must name")
+    jwt_leeway: int = Field(10, description="seconds by which clocks may differ")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning, error"
     )
@@ -55,7 +74,7 @@ class Settings(BaseSettings):
         """Return the variables that give another process these settings.
 
         Args:
-            secrets: whether the admin token goes along.
+            secrets: whether the admin token and the like go along.
         """
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
