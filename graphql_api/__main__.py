@@ -124,6 +124,7 @@ def _option(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]: 
 
 _DATA = ("data", "state", "strict", "max_rejected")
 _ACCESS = (
+    "profile",
     "auth",
     "jwt_algorithms",
     "jwt_jwks",

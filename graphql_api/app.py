@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from cross_web import HTTPException
+from cross_web import HTTPException, StarletteRequestAdapter
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -35,7 +35,7 @@ from graphql_api.negotiation import RESPONSE_JSON, is_acceptable, preferred
 from graphql_api.probes import Observed, count_refusal, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Context, Services, create_schema
-from graphql_api.settings import Settings
+from graphql_api.settings import Profile, Settings
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -67,15 +67,16 @@ def create_app(settings: Settings) -> Starlette:
         yield
         runtime.stop()
 
-    endpoint = _Endpoint(services, container.authenticator())
+    endpoint = _Endpoint(services, container.authenticator(), settings.profile)
+    pages = [Route("/", graphiql.page), graphiql.assets()]
     return Starlette(
         routes=[
-            Route("/", graphiql.page),
             Route("/graphql", endpoint),
             WebSocketRoute("/graphql", endpoint),
-            graphiql.assets(),
+            *(pages if settings.profile is Profile.DEV else []),
             *probes(services),
         ],
+        exception_handlers={404: _not_found},
         lifespan=lifespan,
     )
 
@@ -115,13 +116,15 @@ class _Endpoint(GraphQL[Context, None]):
 
     websocket_adapter_class = _WebSocketAdapter
 
-    def __init__(self, services: Services, authenticator: Authenticator) -> None:
+    def __init__(self, services: Services, authenticator: Authenticator, profile: Profile) -> None:
         super().__init__(
-            create_schema(Observed),
+            create_schema(Observed, profile=profile),
+            graphql_ide=None,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
         )
         self._services = services
         self._authenticator = authenticator
+        self._methods = ("GET", "POST") if profile is Profile.DEV else ("POST",)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -130,10 +133,13 @@ class _Endpoint(GraphQL[Context, None]):
             return
         request = Request(scope, _limited(receive))
         try:
+            self._check_method(request)
             _check_headers(request)
-            response = await self.run(request)
+            response = await self._answer(request)
         except HTTPException as error:
             response = _refusal(error.status_code, error.reason)
+        except _MethodNotAllowed as error:
+            response = _refusal(405, str(error), {"Allow": ", ".join(self._methods)})
         except Unauthenticated as error:
             response = _refusal(401, str(error), {"WWW-Authenticate": error.challenge})
         except KeysUnavailable as error:
@@ -141,6 +147,18 @@ class _Endpoint(GraphQL[Context, None]):
         except _BodyTooLarge:
             response = _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
         await response(scope, receive, send)
+
+    def _check_method(self, request: Request) -> None:
+        if request.method not in self._methods:
+            raise _MethodNotAllowed(
+                f"{request.method} is not allowed; use {' or '.join(self._methods)}"
+            )
+
+    async def _answer(self, request: Request) -> Response:
+        """Show the page to whoever wants to see one, without asking who they are."""
+        if self.should_render_graphql_ide(StarletteRequestAdapter(request)):
+            return await graphiql.page(request)
+        return await self.run(request)
 
     async def get_context(
         self,
@@ -171,10 +189,6 @@ class _Endpoint(GraphQL[Context, None]):
 
     async def _identify(self, connection: HTTPConnection, authorization: object) -> Caller:
         return await self._authenticator.identify(authorization, _address(connection))
-
-    async def render_graphql_ide(self, request: Request) -> Response:
-        """Return GraphiQL from our own files."""
-        return await graphiql.page(request)
 
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
         """Carry the media type that the client prefers to where the answer is made."""
@@ -230,10 +244,8 @@ def _check_headers(request: Request) -> None:
     """Refuse what cannot be answered before anything of the body is read.
 
     Raises:
-        HTTPException: 405, 406 or 415.
+        HTTPException: 406 or 415.
     """
-    if request.method not in {"GET", "POST"}:
-        raise HTTPException(405, f"{request.method} is not allowed; use GET or POST")
     accept = request.headers.get("accept")
     if not is_acceptable(accept):
         raise HTTPException(406, f"nothing of {accept!r} can be answered; {RESPONSE_JSON} can")
@@ -245,6 +257,10 @@ def _check_headers(request: Request) -> None:
         charset = parameters.get("charset", "utf-8").lower()
         if charset not in {"utf-8", "utf8"}:
             raise HTTPException(415, f"the charset is {charset!r}, expected utf-8")
+
+
+class _MethodNotAllowed(Exception):
+    """The request's method is none of those that are answered."""
 
 
 class _BodyTooLarge(Exception):
@@ -266,6 +282,10 @@ def _limited(receive: Receive) -> Receive:
     return counted
 
 
+async def _not_found(request: Request, _: Exception) -> Response:
+    return _error(404, "NOT_FOUND", f"there is nothing at {request.url.path}")
+
+
 def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
     codes = {
         401: "UNAUTHENTICATED",
@@ -277,9 +297,13 @@ def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None)
     }
     code = codes.get(status, "BAD_REQUEST")
     count_refusal(code)
+    return _error(status, code, reason, headers)
+
+
+def _error(
+    status: int, code: str, reason: str, headers: Mapping[str, str] | None = None
+) -> Response:
     error: dict[str, Any] = {"message": reason, "extensions": {"code": code}}
-    if status == 405:
-        headers = {"Allow": "GET, POST"}
     return Response(
         orjson.dumps({"errors": [error]}), status, headers, media_type="application/json"
     )

@@ -18,10 +18,9 @@ from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
 from domain.errors import TrainingError
 from domain.evaluation import PromotionPolicy
-from domain.ports import SnapshotStore, Trainer, TrainingRuns
+from domain.ports import Clock, SnapshotStore, Trainer, TrainingRuns
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
-from graphql_api.auth import Authenticator, authenticator_by
 from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
 from graphql_api.tokens import ApiTokens
@@ -29,6 +28,9 @@ from graphql_api.tokens import ApiTokens
 if TYPE_CHECKING:
     # Serving does without the libraries that only training needs
     from adapters.als import AlsTrainer
+
+    # Learning does without the libraries that only serving needs
+    from graphql_api.auth import Authenticator
 
 
 def _now() -> datetime:
@@ -58,6 +60,12 @@ def _als_trainer(settings: Settings) -> AlsTrainer:
             threads=settings.threads or available_cores(),
         )
     )
+
+
+def _authenticator(settings: Settings, tokens: ApiTokens, clock: Clock) -> Authenticator:
+    from graphql_api.auth import authenticator_by
+
+    return authenticator_by(settings, tokens, clock)
 
 
 def _libraries() -> Mapping[str, str]:
@@ -91,7 +99,7 @@ class Container(containers.DeclarativeContainer):
         ApiTokens, settings.provided.state, clock
     )
     authenticator: providers.Provider[Authenticator] = providers.ThreadSafeSingleton(
-        authenticator_by, settings, tokens, clock
+        _authenticator, settings, tokens, clock
     )
     trainer: providers.Provider[Trainer] = providers.ThreadSafeSingleton(_als_trainer, settings)
 

@@ -35,7 +35,9 @@ from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
 from graphql_api.auth import Caller
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
+from graphql_api.profiles import HiddenSchema, without_suggestion
 from graphql_api.runtime import Runtime
+from graphql_api.settings import Profile
 from graphql_api.types import (
     CancelTrainingRunInput,
     CancelTrainingRunResult,
@@ -488,7 +490,13 @@ def _manifests(services: Services) -> Mapping[str, Manifest]:
 
 
 class Schema(strawberry.Schema):
-    """Gives every error a code, and keeps what nobody foresaw out of the answer."""
+    """Gives every error a code, and keeps what nobody foresaw out of the answer.
+
+    Attributes:
+        hides_suggestions: whether errors keep to themselves what the caller may have meant.
+    """
+
+    hides_suggestions = False
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
@@ -496,6 +504,9 @@ class Schema(strawberry.Schema):
         """Rewrite an operation's errors where they are; a caller's mistake is not logged."""
         is_parsed = execution_context is None or execution_context.graphql_document is not None
         errors[:] = [_coded(error, is_parsed=is_parsed) for error in errors[:MAX_ERRORS]]
+        if self.hides_suggestions:
+            for error in errors:
+                error.message = without_suggestion(error.message)
 
 
 class _OneModel(SchemaExtension):
@@ -537,9 +548,10 @@ class _Checked(ValidationCache):
         yield
 
 
-def create_schema(*extensions: type[SchemaExtension]) -> Schema:
+def create_schema(*extensions: type[SchemaExtension], profile: Profile = Profile.DEV) -> Schema:
     """Return the schema, with caches that are shared by all requests."""
-    return Schema(
+    is_hidden = profile is Profile.PRODUCTION
+    schema = Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -550,8 +562,11 @@ def create_schema(*extensions: type[SchemaExtension]) -> Schema:
             lambda: MaxTokensLimiter(MAX_TOKENS),
             lambda: _ParserCache(maxsize=256),
             lambda: _Checked(maxsize=256),
+            *([HiddenSchema] if is_hidden else []),
         ],
     )
+    schema.hides_suggestions = is_hidden
+    return schema
 
 
 def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:

@@ -21,6 +21,13 @@ class Access(StrEnum):
     REQUIRED = "required"
 
 
+class Profile(StrEnum):
+    """Whom a service is for."""
+
+    DEV = "dev"
+    PRODUCTION = "production"
+
+
 class Settings(BaseSettings):
     """Everything that an owner may set; the variable of `port` is `JOBREC_PORT`.
 
@@ -54,6 +61,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="serving processes")
+    profile: Profile = Field(
+        Profile.DEV, description="dev, or production: no GraphiQL, no introspection, POST only"
+    )
     admin_token: SecretStr | None = Field(None, description="token that may retrain")
     auth: Access | None = Field(
         None, description="may anybody ask: open, or required credentials; open on loopback"
