@@ -126,6 +126,7 @@ _DATA = ("data", "state", "strict", "max_rejected")
 _ACCESS = (
     "profile",
     "auth",
+    "cors_origins",
     "jwt_algorithms",
     "jwt_jwks",
     "jwt_audience",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 from cross_web import HTTPException, StarletteRequestAdapter
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
@@ -67,7 +69,8 @@ def create_app(settings: Settings) -> Starlette:
         yield
         runtime.stop()
 
-    endpoint = _Endpoint(services, container.authenticator(), settings.profile)
+    methods = ("GET", "POST") if settings.profile is Profile.DEV else ("POST",)
+    endpoint = _Endpoint(services, container.authenticator(), settings, methods)
     pages = [Route("/", graphiql.page), graphiql.assets()]
     return Starlette(
         routes=[
@@ -76,9 +79,25 @@ def create_app(settings: Settings) -> Starlette:
             *(pages if settings.profile is Profile.DEV else []),
             *probes(services),
         ],
+        middleware=_cross_origin(settings.origins, methods),
         exception_handlers={404: _not_found},
         lifespan=lifespan,
     )
+
+
+def _cross_origin(origins: Sequence[str], methods: Sequence[str]) -> list[Middleware]:
+    """Let pages of other origins call, with tokens but without cookies."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=methods,
+            allow_headers=["Authorization"],
+            expose_headers=["Retry-After", "WWW-Authenticate"],
+        )
+    ]
 
 
 def from_environment() -> Starlette:
@@ -116,15 +135,22 @@ class _Endpoint(GraphQL[Context, None]):
 
     websocket_adapter_class = _WebSocketAdapter
 
-    def __init__(self, services: Services, authenticator: Authenticator, profile: Profile) -> None:
+    def __init__(
+        self,
+        services: Services,
+        authenticator: Authenticator,
+        settings: Settings,
+        methods: Sequence[str],
+    ) -> None:
         super().__init__(
-            create_schema(Observed, profile=profile),
+            create_schema(Observed, profile=settings.profile),
             graphql_ide=None,
+            allowed_origins=settings.origins,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
         )
         self._services = services
         self._authenticator = authenticator
-        self._methods = ("GET", "POST") if profile is Profile.DEV else ("POST",)
+        self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.ranking import Unlisted
@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     auth: Access | None = Field(
         None, description="may anybody ask: open, or required credentials; open on loopback"
     )
+    cors_origins: str | None = Field(
+        None, description="origins of pages that may call, with commas; none but our own"
+    )
     jwt_algorithms: str | None = Field(
         None, description="pinned, of HS256, RS256, ES256, EdDSA; HS256 by secret, RS256 by JWKS"
     )
@@ -79,6 +82,24 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning, error"
     )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins of other pages that may call."""
+        return tuple(_split(self.cors_origins or ""))
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: str | None) -> str | None:
+        # The schema's library compares origins in this form; what does not serve needs none of it
+        from strawberry.http.websocket_origin import normalize_origin
+
+        for origin in _split(origins or ""):
+            if normalize_origin(origin) != origin or not origin.startswith(("http://", "https://")):
+                raise ValueError(
+                    f"{origin!r} is no origin as browsers send it, such as https://jobs.example"
+                )
+        return origins
 
     def environment(self, *, secrets: bool) -> dict[str, str]:
         """Return the variables that give another process these settings.
@@ -96,3 +117,7 @@ class Settings(BaseSettings):
             if value is not None:
                 variables[f"JOBREC_{name.upper()}"] = str(value)
         return variables
+
+
+def _split(listed: str) -> list[str]:
+    return [part.strip() for part in listed.split(",") if part.strip()]
