@@ -287,8 +287,7 @@ def serve(settings: Settings) -> None:
             host=settings.host,
             port=settings.port,
             workers=settings.workers,
-            # What its libraries tell beyond that holds headers and messages, tokens among them
-            log_level="info" if settings.log_level == "debug" else settings.log_level,
+            log_level=settings.log_level,
             access_log=False,
             server_header=False,
         )

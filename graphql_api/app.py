@@ -114,6 +114,9 @@ def configure_logging(settings: Settings) -> None:
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # What the server tells beyond that holds headers and messages, tokens among them
+    server = logging.getLogger("uvicorn.error")
+    server.setLevel(max(server.getEffectiveLevel(), logging.INFO))
 
 
 class _WebSocketAdapter(ASGIWebSocketAdapter):
