@@ -7,7 +7,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,15 +87,17 @@ class KeySet:
 
     Args:
         location: a JWKS, as a file, which must be there, or as an `http` or `https` address.
+        seconds: tells how time passes.
     """
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, seconds: Callable[[], float] = time.monotonic) -> None:
         if not _is_address(location):
             try:
                 _read_keys(location)
             except _UNREADABLE as error:
                 raise InputError(f"JOBREC_JWT_JWKS is {location!r}: {error}") from error
         self._location = location
+        self._seconds = seconds
         self._keys: Mapping[str | None, jwt.PyJWK] = {}
         self._loading = asyncio.Lock()
         self._has_failed = False
@@ -122,7 +124,7 @@ class KeySet:
         raise JwtRefused("the token's key is unknown")
 
     def _must_load(self, kid: str | None) -> bool:
-        now = time.monotonic()
+        now = self._seconds()
         return now >= self._next_load and (kid not in self._keys or now >= self._old_at)
 
     async def _load(self) -> None:
@@ -132,13 +134,13 @@ class KeySet:
         except _UNREADABLE as error:
             _log.warning("cannot load the keys of %s: %s", self._location, error)
             self._has_failed = True
-            self._next_load = time.monotonic() + _RETRY_SECONDS
+            self._next_load = self._seconds() + _RETRY_SECONDS
             return
         by_kid: dict[str | None, jwt.PyJWK] = {key.key_id: key for key in keys if key.key_id}
         if len(keys) == 1:
             by_kid[None] = keys[0]
         self._keys, self._has_failed = by_kid, False
-        now = time.monotonic()
+        now = self._seconds()
         self._next_load, self._old_at = now + REFRESH_SECONDS, now + _LIFETIME_SECONDS
 
 

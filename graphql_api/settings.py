@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     profile: Profile = Field(
         Profile.DEV, description="dev, or production: no GraphiQL, no introspection, POST only"
     )
-    admin_token: SecretStr | None = Field(None, description="token that may retrain")
+    admin_token: SecretStr | None = Field(None, description="token of an admin")
     auth: Access | None = Field(
         None, description="may anybody ask: open, or required credentials; open on loopback"
     )
