@@ -15,6 +15,9 @@ import httpx
 import jwt
 import pytest
 from graphql import build_schema
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from graphql_api.auth import PERMISSIONS
 from graphql_api.schema import create_schema
@@ -237,6 +240,11 @@ def test_records_name_the_caller_and_not_the_token(guarded: Guarded) -> None:
     assert named <= {"command line", "admin", "admin:alice", "token:admin-token"}
     assert len(named) > 1
 
+    person = guarded.credentials["person 7"]
+    runs = post(guarded.url, f"Bearer {person}", "{ trainingRuns { requestedBy } }")
+    told = {run["requestedBy"] for run in runs["data"]["trainingRuns"]}
+    assert told == {name.partition(":")[0] for name in named}
+
 
 # Credentials that nobody may use
 
@@ -360,6 +368,20 @@ def test_lack_of_credentials_is_told_before_the_body_is_read(guarded: Guarded) -
         'Bearer realm="jobrec"',
     )
     assert answer.json()["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+
+
+def test_nothing_is_answered_on_a_web_socket_before_it_is_known_who_calls(
+    guarded: Guarded,
+) -> None:
+    headers = {"Authorization": f"Bearer {guarded.service.admin_token}"}
+    url = f"{guarded.url.replace('http', 'ws', 1)}/graphql"
+    protocols = [Subprotocol("graphql-transport-ws")]
+    with connect(url, subprotocols=protocols, additional_headers=headers) as socket:
+        socket.send(json.dumps({"type": "subscribe", "id": "1", "payload": {"query": QUERY}}))
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(30)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4401
 
 
 def test_page_is_shown_to_those_without_credentials(guarded: Guarded) -> None:
