@@ -24,6 +24,8 @@ from graphql_api.jwts import (
 from graphql_api.settings import Access, Settings
 from graphql_api.tokens import PREFIX, ApiTokens, Scope
 
+MAX_TOKEN_CHARACTERS = 8_192
+
 
 class Kind(StrEnum):
     """What a caller is."""
@@ -273,6 +275,10 @@ def _bearer_token(authorization: object) -> str:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("expected `Bearer <token>`", are_given=True)
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        raise Unauthenticated(
+            f"the token is longer than {MAX_TOKEN_CHARACTERS:,} characters", are_given=True
+        )
     return token.strip()
 
 

@@ -132,7 +132,8 @@ class KeySet:
             # Not among the threads that answer: an address that hangs must not take them
             keys = await asyncio.to_thread(_read_keys, self._location)
         except _UNREADABLE as error:
-            _log.warning("cannot load the keys of %s: %s", self._location, error)
+            shown = self._location.partition("?")[0]  # what follows may be a secret
+            _log.warning("cannot load the keys of %s: %s", shown, error)
             self._has_failed = True
             self._next_load = self._seconds() + _RETRY_SECONDS
             return

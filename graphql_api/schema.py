@@ -22,6 +22,7 @@ from strawberry.extensions import (
     ValidationCache,
 )
 from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext, Info, get_object_definition
 
 from application.managing import ModelManagement
@@ -587,6 +588,8 @@ def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
         )
     if original is None and "Parsing aborted" in error.message:
         return _with(error, {"code": "TOKEN_LIMIT_EXCEEDED"})
+    if isinstance(original, CannotGetOperationTypeError | InvalidOperationTypeError):
+        return _with(error, {"code": "BAD_REQUEST"})
     if isinstance(original, ModelNotReady):
         return _with(error, {"code": "MODEL_NOT_READY", "retryAfter": original.retry_after})
     if original is None or isinstance(original, GraphQLError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
 import json
 import threading
@@ -15,11 +17,14 @@ import httpx
 import jwt
 import pytest
 from graphql import build_schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from graphql_api.auth import PERMISSIONS
+from graphql_api.auth import PERMISSIONS, Authenticator, Unauthenticated
+from graphql_api.jwts import JwtPolicy, JwtVerifier
 from graphql_api.schema import create_schema
 from graphql_api.tokens import PREFIX, ApiTokens, Scope
 from tests.conftest import Service, jobrec, serving
@@ -390,8 +395,48 @@ def test_page_is_shown_to_those_without_credentials(guarded: Guarded) -> None:
         assert "<title>jobrec</title>" in answer.text
 
 
+@pytest.mark.parametrize("transport", ["POST", "SSE", "WebSocket by parameters"])
+def test_token_that_is_too_long_is_not_looked_at(guarded: Guarded, transport: str) -> None:
+    token = guarded.issuer.token(sub="7", more="x" * 8_192)
+    ask = TRANSPORTS[transport]
+    assert outcome(ask(guarded.url, f"Bearer {token}", QUERY)) == "UNAUTHENTICATED"
+
+
 def test_blank_credentials_are_none(service: Service) -> None:
     assert outcome(post(service.url, "", QUERY)) == "answered"
+
+
+def encoded(part: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+JWT_HEADERS = st.dictionaries(
+    st.sampled_from(["alg", "kid", "typ", "crit", "b64"]), JSON | st.sampled_from(["HS256", "none"])
+)
+
+
+@given(
+    JSON.filter(lambda value: value is not None and value != "")
+    | st.text().map("Bearer {}".format)
+    | st.builds("Bearer {}.{}.{}".format, JWT_HEADERS.map(encoded), JSON.map(encoded), st.text())
+)
+@settings(deadline=None)
+def test_whatever_is_given_is_somebody_or_unauthenticated(given_: Any) -> None:
+    policy = JwtPolicy(("HS256",), AUDIENCE, ISSUER, leeway=0)
+    known = Authenticator(
+        "the admin token",
+        ApiTokens(Path("absent"), lambda: datetime.now(UTC)),
+        lambda: datetime.now(UTC),
+        JwtVerifier(policy, SECRET, None),
+        is_open=True,
+    )
+    with pytest.raises(Unauthenticated):
+        asyncio.run(known.identify(given_, "192.0.2.1"))
 
 
 # API tokens
