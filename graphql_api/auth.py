@@ -12,15 +12,7 @@ from graphql import GraphQLError
 
 from domain.errors import InputError
 from domain.ports import Clock
-from graphql_api.jwts import (
-    ASYMMETRIC,
-    SYMMETRIC,
-    Claims,
-    JwtPolicy,
-    JwtRefused,
-    JwtVerifier,
-    KeySet,
-)
+from graphql_api.jwts import Claims, JwtRefused, JwtVerifier, verifier_by
 from graphql_api.settings import Access, Settings
 from graphql_api.tokens import PREFIX, ApiTokens, Scope
 
@@ -202,7 +194,7 @@ def authenticator_by(settings: Settings, tokens: ApiTokens, clock: Clock) -> Aut
         None if token is None else token.get_secret_value(),
         tokens,
         clock,
-        _jwt_verifier(settings),
+        verifier_by(settings),
         is_open=_is_open(settings),
     )
 
@@ -218,7 +210,7 @@ def _is_open(settings: Settings) -> bool:
     if _is_loopback(settings.host):
         return True
     raise InputError(
-        f"{settings.host} can be reached by other machines: set --auth required (or "
+        f"other machines can reach {settings.host!r}: set --auth required (or "
         "JOBREC_AUTH=required), or --auth open to let anybody ask who can reach it",
         "--auth",
     )
@@ -232,41 +224,6 @@ def _is_loopback(host: str) -> bool:
     except ValueError:
         # A name, or the empty one for all addresses
         return False
-
-
-def _jwt_verifier(settings: Settings) -> JwtVerifier | None:
-    secret, location = settings.jwt_secret, settings.jwt_jwks
-    if secret is None and location is None:
-        _refuse_idle(settings)
-        return None
-    if settings.jwt_audience is None or settings.jwt_issuer is None:
-        raise InputError("JWT needs both JOBREC_JWT_AUDIENCE and JOBREC_JWT_ISSUER")
-    policy = JwtPolicy(
-        _algorithms(settings), settings.jwt_audience, settings.jwt_issuer, settings.jwt_leeway
-    )
-    return JwtVerifier(
-        policy,
-        None if secret is None else secret.get_secret_value(),
-        None if location is None else KeySet(location),
-    )
-
-
-def _refuse_idle(settings: Settings) -> None:
-    """Refuse settings of JWT without a key: whoever set them expects tokens to be accepted."""
-    for name in ("jwt_algorithms", "jwt_audience", "jwt_issuer"):
-        if getattr(settings, name) is not None:
-            raise InputError(
-                f"JOBREC_{name.upper()} needs a key: set JOBREC_JWT_SECRET or JOBREC_JWT_JWKS"
-            )
-
-
-def _algorithms(settings: Settings) -> tuple[str, ...]:
-    """Return the algorithms that were pinned; by default one for each key."""
-    if settings.jwt_algorithms is not None:
-        return tuple(name.strip() for name in settings.jwt_algorithms.split(","))
-    by_secret = () if settings.jwt_secret is None else (SYMMETRIC,)
-    by_keys = () if settings.jwt_jwks is None else ASYMMETRIC[:1]
-    return by_secret + by_keys
 
 
 def _bearer_token(authorization: object) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 import jwt
 
 from domain.errors import InputError
+from graphql_api.settings import Settings
 
-SYMMETRIC = "HS256"
-ASYMMETRIC = ("RS256", "ES256", "EdDSA")
+_SYMMETRIC = "HS256"
+_ASYMMETRIC = ("RS256", "ES256", "EdDSA")
 MIN_SECRET_BYTES = 32
 MAX_LEEWAY = 300
 
@@ -68,7 +69,7 @@ class JwtPolicy:
     leeway: int
 
     def __post_init__(self) -> None:
-        known = (SYMMETRIC, *ASYMMETRIC)
+        known = (_SYMMETRIC, *_ASYMMETRIC)
         unknown = [name for name in self.algorithms if name not in known]
         if unknown or not self.algorithms:
             given = ",".join(self.algorithms)
@@ -154,11 +155,11 @@ class JwtVerifier:
     """
 
     def __init__(self, policy: JwtPolicy, secret: str | None, keys: KeySet | None) -> None:
-        needs_keys = any(name in ASYMMETRIC for name in policy.algorithms)
-        if (SYMMETRIC in policy.algorithms) != (secret is not None):
-            raise InputError(f"{SYMMETRIC} goes with JOBREC_JWT_SECRET: set both or neither")
+        needs_keys = any(name in _ASYMMETRIC for name in policy.algorithms)
+        if (_SYMMETRIC in policy.algorithms) != (secret is not None):
+            raise InputError(f"{_SYMMETRIC} goes with JOBREC_JWT_SECRET: set both or neither")
         if needs_keys != (keys is not None):
-            names = ", ".join(ASYMMETRIC)
+            names = ", ".join(_ASYMMETRIC)
             raise InputError(f"{names} go with JOBREC_JWT_JWKS: set both or neither")
         self._policy = policy
         self._secret = None if secret is None else _symmetric_key(secret)
@@ -183,14 +184,12 @@ class JwtVerifier:
     async def _key(self, header: Mapping[str, Any]) -> jwt.PyJWK:
         """Choose the key by our own configuration, so that no token picks how it is checked."""
         algorithm = header.get("alg")
-        if algorithm not in self._policy.algorithms:
-            raise jwt.InvalidAlgorithmError
-        key = self._secret if algorithm == SYMMETRIC else None
-        if key is None and self._keys is not None:
-            key = await self._keys.key(header.get("kid"))
-        if key is None:
-            raise jwt.InvalidAlgorithmError
-        return key
+        if algorithm in self._policy.algorithms:
+            if algorithm == _SYMMETRIC and self._secret is not None:
+                return self._secret
+            if algorithm in _ASYMMETRIC and self._keys is not None:
+                return await self._keys.key(header.get("kid"))
+        raise jwt.InvalidAlgorithmError
 
     def _decoded(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         return jwt.decode(
@@ -204,6 +203,46 @@ class JwtVerifier:
         )
 
 
+def verifier_by(settings: Settings) -> JwtVerifier | None:
+    """Return what checks tokens, as the owner has it; None where no issuer is trusted.
+
+    Raises:
+        InputError: settings do not fit together.
+    """
+    secret, location = settings.jwt_secret, settings.jwt_jwks
+    if secret is None and location is None:
+        _refuse_idle(settings)
+        return None
+    if settings.jwt_audience is None or settings.jwt_issuer is None:
+        raise InputError("JWT needs both JOBREC_JWT_AUDIENCE and JOBREC_JWT_ISSUER")
+    policy = JwtPolicy(
+        _algorithms(settings), settings.jwt_audience, settings.jwt_issuer, settings.jwt_leeway
+    )
+    return JwtVerifier(
+        policy,
+        None if secret is None else secret.get_secret_value(),
+        None if location is None else KeySet(location),
+    )
+
+
+def _refuse_idle(settings: Settings) -> None:
+    """Refuse settings of JWT without a key: whoever set them expects tokens to be accepted."""
+    for name in ("jwt_algorithms", "jwt_audience", "jwt_issuer"):
+        if getattr(settings, name) is not None:
+            raise InputError(
+                f"JOBREC_{name.upper()} needs a key: set JOBREC_JWT_SECRET or JOBREC_JWT_JWKS"
+            )
+
+
+def _algorithms(settings: Settings) -> tuple[str, ...]:
+    """Return the algorithms that were pinned; by default one for each key."""
+    if settings.jwt_algorithms is not None:
+        return tuple(name.strip() for name in settings.jwt_algorithms.split(","))
+    by_secret = () if settings.jwt_secret is None else (_SYMMETRIC,)
+    by_keys = () if settings.jwt_jwks is None else _ASYMMETRIC[:1]
+    return by_secret + by_keys
+
+
 def _symmetric_key(secret: str) -> jwt.PyJWK:
     encoded = secret.encode()
     if len(encoded) < MIN_SECRET_BYTES:
@@ -211,7 +250,7 @@ def _symmetric_key(secret: str) -> jwt.PyJWK:
             f"JOBREC_JWT_SECRET holds {len(encoded)} bytes, expected at least {MIN_SECRET_BYTES}"
         )
     value = base64.urlsafe_b64encode(encoded).decode().rstrip("=")
-    return jwt.PyJWK({"kty": "oct", "k": value, "alg": SYMMETRIC})
+    return jwt.PyJWK({"kty": "oct", "k": value, "alg": _SYMMETRIC})
 
 
 def _read_keys(location: str) -> list[jwt.PyJWK]:
