@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from itertools import islice
 from pathlib import Path
@@ -52,6 +52,7 @@ from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, Train
 from graphql_api.container import Container
 from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
+from graphql_api.tokens import Scope
 
 _BAD_DATA = 3
 _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
@@ -67,6 +68,7 @@ _BUSY = 6
 _REFUSED = 7
 _BREAKING = 9
 _WATCH_SECONDS = 2.0
+_MAX_LIFETIME = timedelta(days=3650)
 
 
 def main() -> None:
@@ -127,6 +129,16 @@ def _option(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]: 
 
 
 _DATA = ("data", "state", "strict", "max_rejected")
+_ACCESS = (
+    "profile",
+    "auth",
+    "cors_origins",
+    "jwt_algorithms",
+    "jwt_jwks",
+    "jwt_audience",
+    "jwt_issuer",
+    "jwt_leeway",
+)
 _LEARNING = (
     "factors",
     "regularization",
@@ -197,7 +209,7 @@ def train(
     _configure_logging(settings)
     if watch and every:
         raise click.UsageError("give either --every or --watch")
-    seconds = None if every is None else _seconds(every)
+    seconds = None if every is None else _seconds(every, "--every")
     container = Container(settings=settings)
     request = RunRequest(TimeWindow(_moment(since), _moment(until)), note, force)
     training = container.training()  # made first, so that a bad setting leaves no run behind
@@ -250,9 +262,11 @@ def execute_run(run_id: str, lease: int) -> None:
 
 
 @cli.command()
-@_options("host", "port", "workers", *_DATA, *_LEARNING, "unlisted", "log_level")
+@_options("host", "port", "workers", *_ACCESS, *_DATA, *_LEARNING, "unlisted", "log_level")
 def serve(settings: Settings) -> None:
     """Answer on /graphql; train first if there is no model."""
+    # Made here too, so that settings that do not fit end the start and not each worker
+    Container(settings=settings).authenticator()
     if settings.admin_token is None:
         token = secrets.token_urlsafe(24)
         settings = settings.model_copy(update={"admin_token": token})
@@ -446,6 +460,51 @@ def _health(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 @cli.group()
+def tokens() -> None:
+    """Look after API tokens, by which programs call."""
+
+
+@tokens.command("create")
+@_options("state")
+@click.option(
+    "--scope", required=True, type=click.Choice([*map(str, Scope)]), help="what it may do"
+)
+@click.option("--name", required=True, help="what lists and records call it")
+@click.option("--expires", metavar="TIME", help="how long it is valid, for example 90d or 12h")
+def create_token(settings: Settings, scope: str, name: str, expires: str | None) -> None:
+    """Make a token and print it, which nothing can do again."""
+    lifetime = None if expires is None else _lifetime(expires)
+    click.echo(Container(settings=settings).tokens().create(name, Scope(scope), lifetime))
+
+
+@tokens.command("list")
+@_options("state")
+@_option("--json", "as_json", is_flag=True, help="print a JSON line a token")
+def list_tokens(settings: Settings, as_json: bool) -> None:
+    """List the tokens, oldest first."""
+    now = datetime.now(UTC)
+    for token in Container(settings=settings).tokens().all():
+        if as_json:
+            shown = {"name": token.name, "scope": token.scope, "made_at": token.made_at}
+            click.echo(orjson.dumps({**shown, "expires_at": token.expires_at}))
+            continue
+        end = "never expires"
+        if token.expires_at is not None:
+            verb = "expired" if token.has_expired(now) else "expires"
+            end = f"{verb} {token.expires_at:%Y-%m-%d %H:%M}"
+        click.echo(f"{token.name:24}  {token.scope:5}  made {token.made_at:%Y-%m-%d %H:%M}  {end}")
+
+
+@tokens.command("revoke")
+@_options("state")
+@click.argument("name")
+def revoke_token(settings: Settings, name: str) -> None:
+    """Refuse a token from now on, in running processes too."""
+    Container(settings=settings).tokens().revoke(name)
+    click.echo(f"token {name} is revoked")
+
+
+@cli.group()
 def models() -> None:
     """Look after stored models."""
 
@@ -578,11 +637,18 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, option: str) -> float:
     unit = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}.get(text[-1:])
     if unit is None or not text[:-1].isdigit() or int(text[:-1]) < 1:
-        raise click.UsageError(f"--every is {text!r}, expected a time such as 45s, 30m, 6h or 1d")
+        raise click.UsageError(f"{option} is {text!r}, expected a time such as 45s, 30m, 6h or 1d")
     return float(int(text[:-1]) * unit)
+
+
+def _lifetime(text: str) -> timedelta:
+    seconds = _seconds(text, "--expires")
+    if seconds > _MAX_LIFETIME.total_seconds():
+        raise click.UsageError(f"--expires is {text!r}, expected at most {_MAX_LIFETIME.days}d")
+    return timedelta(seconds=seconds)
 
 
 def _id(text: str, argument: str) -> int:

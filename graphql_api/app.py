@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from cross_web import HTTPException
+from cross_web import HTTPException, StarletteRequestAdapter
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, process_result
 from strawberry.http.exceptions import NonJsonMessageReceived
 from strawberry.http.parse_content_type import parse_content_type
@@ -29,12 +31,14 @@ from threadpoolctl import threadpool_limits
 
 from application.training import Retraining
 from graphql_api import graphiql
+from graphql_api.auth import Authenticator, Caller, Unauthenticated, anonymous
 from graphql_api.container import Container
+from graphql_api.jwts import KeysUnavailable
 from graphql_api.negotiation import RESPONSE_JSON, EventStream, is_acceptable, preferred
 from graphql_api.probes import Observed, count_refusal, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Context, Services, create_schema
-from graphql_api.settings import Settings
+from graphql_api.settings import Profile, Settings
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -67,18 +71,35 @@ def create_app(settings: Settings) -> Starlette:
         yield
         runtime.stop()
 
-    token = settings.admin_token
-    endpoint = _Endpoint(services, None if token is None else token.get_secret_value())
+    methods = ("GET", "POST") if settings.profile is Profile.DEV else ("POST",)
+    endpoint = _Endpoint(services, container.authenticator(), settings, methods)
+    pages = [Route("/", graphiql.page), graphiql.assets()]
     return Starlette(
         routes=[
-            Route("/", graphiql.page),
             Route("/graphql", endpoint),
             WebSocketRoute("/graphql", endpoint),
-            graphiql.assets(),
+            *(pages if settings.profile is Profile.DEV else []),
             *probes(services),
         ],
+        middleware=_cross_origin(settings.origins, methods),
+        exception_handlers={404: _not_found},
         lifespan=lifespan,
     )
+
+
+def _cross_origin(origins: Sequence[str], methods: Sequence[str]) -> list[Middleware]:
+    """Let pages of other origins call, with tokens but without cookies."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=methods,
+            allow_headers=["Authorization"],
+            expose_headers=["Retry-After", "WWW-Authenticate"],
+        )
+    ]
 
 
 def from_environment() -> Starlette:
@@ -95,6 +116,9 @@ def configure_logging(settings: Settings) -> None:
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # What the server tells beyond that holds headers and messages, tokens among them
+    server = logging.getLogger("uvicorn.error")
+    server.setLevel(max(server.getEffectiveLevel(), logging.INFO))
 
 
 class _WebSocketAdapter(ASGIWebSocketAdapter):
@@ -119,13 +143,22 @@ class _Endpoint(GraphQL[Context, None]):
         GRAPHQL_SSE_PROTOCOL: EventStream
     }
 
-    def __init__(self, services: Services, admin_token: str | None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        authenticator: Authenticator,
+        settings: Settings,
+        methods: Sequence[str],
+    ) -> None:
         super().__init__(
-            create_schema(Observed),
+            create_schema(Observed, profile=settings.profile),
+            graphql_ide=None,
+            allowed_origins=settings.origins,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
         )
         self._services = services
-        self._admin_token = admin_token
+        self._authenticator = authenticator
+        self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -134,42 +167,62 @@ class _Endpoint(GraphQL[Context, None]):
             return
         request = Request(scope, _limited(receive))
         try:
+            self._check_method(request)
             _check_headers(request)
-            response = await self.run(request)
+            response = await self._answer(request)
         except HTTPException as error:
             response = _refusal(error.status_code, error.reason)
+        except _MethodNotAllowed as error:
+            response = _refusal(405, str(error), {"Allow": ", ".join(self._methods)})
+        except Unauthenticated as error:
+            response = _refusal(401, str(error), {"WWW-Authenticate": error.challenge})
+        except KeysUnavailable as error:
+            response = _refusal(503, str(error), {"Retry-After": "5"})
         except _BodyTooLarge:
             response = _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
         await response(scope, receive, send)
+
+    def _check_method(self, request: Request) -> None:
+        if request.method not in self._methods:
+            raise _MethodNotAllowed(
+                f"{request.method} is not allowed; use {' or '.join(self._methods)}"
+            )
+
+    async def _answer(self, request: Request) -> Response:
+        """Show the page to whoever wants to see one, without asking who they are."""
+        if self.should_render_graphql_ide(StarletteRequestAdapter(request)):
+            return await graphiql.page(request)
+        return await self.run(request)
 
     async def get_context(
         self,
         request: Request | WebSocket,
         response: Response | WebSocket,  # noqa: ARG002 - the library's signature
     ) -> Context:
-        """Tell who calls."""
-        is_admin = self._is_admin_token(request.headers.get("authorization"))
-        return Context(self._services, is_admin)
+        """Tell who calls; on a web socket its first message does."""
+        if isinstance(request, WebSocket):
+            return Context(self._services, anonymous(_address(request)), socket=request)
+        caller = await self._identify(request, request.headers.get("authorization"))
+        return Context(self._services, caller)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
-        """Take a token from the connection's parameters, too: browsers cannot send headers."""
-        for name, value in context.connection_params.items():
-            if name.lower() == "authorization" and self._is_admin_token(value):
-                context.is_admin = True
+        """Tell who calls by the connection's parameters, too: browsers cannot send headers."""
+        assert context.socket is not None  # noqa: S101 - made so by get_context
+        given = [
+            value
+            for name, value in context.connection_params.items()
+            if name.lower() == "authorization" and value is not None
+        ]
+        authorization = given[0] if given else context.socket.headers.get("authorization")
+        try:
+            context.caller = await self._identify(context.socket, authorization)
+        except (Unauthenticated, KeysUnavailable) as error:
+            count_refusal("UNAUTHENTICATED")
+            raise ConnectionRejectionError from error
         return await super().on_ws_connect(context)
 
-    def _is_admin_token(self, credentials: object) -> bool:
-        """Tell whether `Bearer <token>` is the admin's, in constant time; it is kept nowhere."""
-        if self._admin_token is None or not isinstance(credentials, str):
-            return False
-        scheme, _, given = credentials.partition(" ")
-        return scheme.lower() == "bearer" and secrets.compare_digest(
-            given.strip().encode(), self._admin_token.encode()
-        )
-
-    async def render_graphql_ide(self, request: Request) -> Response:
-        """Return GraphiQL from our own files."""
-        return await graphiql.page(request)
+    async def _identify(self, connection: HTTPConnection, authorization: object) -> Caller:
+        return await self._authenticator.identify(authorization, _address(connection))
 
     async def get_sub_response(self, request: Request | WebSocket) -> Response:
         """Carry the media type that the client prefers to where the answer is made."""
@@ -217,14 +270,16 @@ class _Endpoint(GraphQL[Context, None]):
         return orjson.dumps(data).decode()
 
 
+def _address(connection: HTTPConnection) -> str:
+    return "unknown" if connection.client is None else connection.client.host
+
+
 def _check_headers(request: Request) -> None:
     """Refuse what cannot be answered before anything of the body is read.
 
     Raises:
-        HTTPException: 405, 406 or 415.
+        HTTPException: 406 or 415.
     """
-    if request.method not in {"GET", "POST"}:
-        raise HTTPException(405, f"{request.method} is not allowed; use GET or POST")
     accept = request.headers.get("accept")
     if not is_acceptable(accept):
         raise HTTPException(406, f"nothing of {accept!r} can be answered; {RESPONSE_JSON} can")
@@ -236,6 +291,10 @@ def _check_headers(request: Request) -> None:
         charset = parameters.get("charset", "utf-8").lower()
         if charset not in {"utf-8", "utf8"}:
             raise HTTPException(415, f"the charset is {charset!r}, expected utf-8")
+
+
+class _MethodNotAllowed(Exception):
+    """The request's method is none of those that are answered."""
 
 
 class _BodyTooLarge(Exception):
@@ -257,17 +316,28 @@ def _limited(receive: Receive) -> Receive:
     return counted
 
 
-def _refusal(status: int, reason: str) -> Response:
+async def _not_found(request: Request, _: Exception) -> Response:
+    return _error(404, "NOT_FOUND", f"there is nothing at {request.url.path}")
+
+
+def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
     codes = {
+        401: "UNAUTHENTICATED",
         405: "METHOD_NOT_ALLOWED",
         406: "NOT_ACCEPTABLE",
         413: "PAYLOAD_TOO_LARGE",
         415: "UNSUPPORTED_MEDIA_TYPE",
+        503: "AUTHENTICATION_UNAVAILABLE",
     }
     code = codes.get(status, "BAD_REQUEST")
     count_refusal(code)
+    return _error(status, code, reason, headers)
+
+
+def _error(
+    status: int, code: str, reason: str, headers: Mapping[str, str] | None = None
+) -> Response:
     error: dict[str, Any] = {"message": reason, "extensions": {"code": code}}
-    headers = {"Allow": "GET, POST"} if status == 405 else None
     return Response(
         orjson.dumps({"errors": [error]}), status, headers, media_type="application/json"
     )

@@ -18,15 +18,19 @@ from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
 from domain.errors import TrainingError
 from domain.evaluation import PromotionPolicy
-from domain.ports import SnapshotStore, Trainer, TrainingRuns
+from domain.ports import Clock, SnapshotStore, Trainer, TrainingRuns
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
 from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
+from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
     # Serving does without the libraries that only training needs
     from adapters.als import AlsTrainer
+
+    # Learning does without the libraries that only serving needs
+    from graphql_api.auth import Authenticator
 
 
 def _now() -> datetime:
@@ -58,6 +62,12 @@ def _als_trainer(settings: Settings) -> AlsTrainer:
     )
 
 
+def _authenticator(settings: Settings, tokens: ApiTokens, clock: Clock) -> Authenticator:
+    from graphql_api.auth import authenticator_by
+
+    return authenticator_by(settings, tokens, clock)
+
+
 def _libraries() -> Mapping[str, str]:
     return {name: version(name) for name in ("jobrec", "implicit", "numpy", "scipy")}
 
@@ -84,6 +94,12 @@ class Container(containers.DeclarativeContainer):
     )
     runs: providers.Provider[TrainingRuns] = providers.ThreadSafeSingleton(
         SqliteTrainingRuns, settings.provided.state, clock, snapshots.provided.live
+    )
+    tokens: providers.Provider[ApiTokens] = providers.ThreadSafeSingleton(
+        ApiTokens, settings.provided.state, clock
+    )
+    authenticator: providers.Provider[Authenticator] = providers.ThreadSafeSingleton(
+        _authenticator, settings, tokens, clock
     )
     trainer: providers.Provider[Trainer] = providers.ThreadSafeSingleton(_als_trainer, settings)
 

@@ -8,14 +8,22 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from inspect import isawaitable
+from typing import Annotated, Any, TypeVar
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
+from starlette.websockets import WebSocket
+from strawberry.extensions import (
+    FieldExtension,
+    MaxTokensLimiter,
+    ParserCache,
+    SchemaExtension,
+    ValidationCache,
+)
 from strawberry.schema.config import StrawberryConfig
-from strawberry.schema.exceptions import InvalidOperationTypeError
-from strawberry.types import ExecutionContext, ExecutionResult, Info
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import ExecutionContext, ExecutionResult, Info, get_object_definition
 from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
@@ -28,8 +36,11 @@ from domain.model import JobFilter as DomainFilter
 from domain.ports import Begun, Busy, Catalog, Clock, KeyReused, SnapshotStore, TrainingRuns
 from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
+from graphql_api.auth import Caller
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
+from graphql_api.profiles import HiddenSchema, without_suggestion
 from graphql_api.runtime import Runtime
+from graphql_api.settings import Profile
 from graphql_api.types import (
     CancelTrainingRunInput,
     CancelTrainingRunResult,
@@ -56,6 +67,8 @@ from graphql_api.types import (
     decode_cursor,
     parse_id,
 )
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -89,18 +102,15 @@ class Context:
     """What a resolver knows of its request, or of its web socket connection.
 
     Attributes:
+        caller: on a web socket, anonymous until it has connected.
         connection_params: what a web socket's client said of itself when it connected.
     """
 
     services: Services
-    is_admin: bool
+    caller: Caller
     pinned: LiveModel | None = None
+    socket: WebSocket | None = None
     connection_params: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def caller(self) -> str:
-        """Who asks, as records name them."""
-        return "admin" if self.is_admin else "anonymous"
 
     @property
     def live(self) -> LiveModel:
@@ -120,6 +130,38 @@ Exclude = Annotated[
 ]
 
 
+class _Authorised(FieldExtension):
+    """Lets those pass who may."""
+
+    async def resolve_async(
+        self,
+        next_: Callable[..., Any],
+        source: object,
+        info: Info[Context, None],
+        **arguments: Any,  # noqa: ANN401 - whatever the field takes
+    ) -> Any:  # noqa: ANN401 - whatever the field answers
+        """Ask for the caller's permission, then for the answer."""
+        info.context.caller.authorise(info.field_name, _people(arguments))
+        answer = next_(source, info, **arguments)
+        return await answer if isawaitable(answer) else answer
+
+
+def _people(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the ids of those whom a root field is asked about."""
+    if "user_id" in arguments:
+        return [arguments["user_id"]]
+    ids: list[str] = arguments.get("user_ids", [])
+    return ids
+
+
+def _authorised(root: type[T]) -> type[T]:
+    """Hold every field of a root type against the caller's permissions."""
+    for root_field in get_object_definition(root, strict=True).fields:
+        root_field.extensions.append(_Authorised())
+    return root
+
+
+@_authorised
 @strawberry.type(description="What anybody may ask.")
 class Query:
     @strawberry.field(
@@ -260,7 +302,7 @@ class Query:
             _check_first(first)
             manifests = _manifests(services)
             return [
-                TrainingRun.from_domain(run, manifests, for_admin=info.context.is_admin)
+                TrainingRun.from_domain(run, manifests, for_admin=info.context.caller.is_admin)
                 for run in services.runs.recent(first)
             ]
 
@@ -268,7 +310,6 @@ class Query:
 
     @strawberry.field(description="For admins: the stored models, newest first.")
     async def models(self, info: Info[Context, None], first: First = 20) -> list[Model] | None:
-        _check_admin(info.context, "models")
         services = info.context.services
 
         def find() -> list[Model]:
@@ -292,7 +333,6 @@ class Query:
             int, strawberry.argument(description="How many of the jobs that moved, 1 to 100.")
         ] = 20,
     ) -> ModelComparison | None:
-        _check_admin(info.context, "compareModels")
         services = info.context.services
 
         def compare() -> ModelComparison | None:
@@ -306,6 +346,7 @@ class Query:
         return await services.runtime.run(compare)
 
 
+@_authorised
 @strawberry.type(description="What admins may do.")
 class Mutation:
     @strawberry.mutation(
@@ -319,12 +360,11 @@ class Mutation:
             RetrainInput, strawberry.argument(description="What to learn from.")
         ],
     ) -> RetrainResult | None:
-        _check_admin(info.context, "retrain")
         services = info.context.services
 
         def begin() -> RetrainAccepted | TrainingInProgress | IdempotencyKeyReused:
             answer = services.retraining.request(
-                input.to_domain(), info.context.caller, input.idempotency_key
+                input.to_domain(), info.context.caller.key, input.idempotency_key
             )
             if isinstance(answer, KeyReused):
                 return IdempotencyKeyReused(
@@ -345,7 +385,6 @@ class Mutation:
             CancelTrainingRunInput, strawberry.argument(description="Which run.")
         ],
     ) -> CancelTrainingRunResult | None:
-        _check_admin(info.context, "cancelTrainingRun")
         services = info.context.services
 
         def cancel() -> TrainingRunCancelled | TrainingRunEnded:
@@ -366,7 +405,6 @@ class Mutation:
             PromoteModelInput, strawberry.argument(description="Which model.")
         ],
     ) -> PromoteModelResult | None:
-        _check_admin(info.context, "promoteModel")
         management = info.context.services.management
         return await info.context.services.runtime.run(
             _promoted, lambda: management.promote(str(input.version))
@@ -374,7 +412,6 @@ class Mutation:
 
     @strawberry.mutation(description="Go back to the model that was live before the live one.")
     async def rollback_model(self, info: Info[Context, None]) -> PromoteModelResult | None:
-        _check_admin(info.context, "rollbackModel")
         return await info.context.services.runtime.run(
             _promoted, info.context.services.management.roll_back
         )
@@ -387,14 +424,6 @@ def _promoted(promote: Callable[[], Manifest]) -> ModelPromoted | ModelNotUsable
         return ModelNotUsable(message=str(error))
 
 
-def _check_admin(context: Context, operation: str) -> None:
-    if not context.is_admin:
-        raise GraphQLError(
-            f"{operation} is for admins: send the header `Authorization: Bearer <admin token>`",
-            extensions={"code": "FORBIDDEN"},
-        )
-
-
 def _check_first(first: int) -> None:
     if not 1 <= first <= MAX_FIRST:
         raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
@@ -402,9 +431,10 @@ def _check_first(first: int) -> None:
 
 def _run(context: Context, run: DomainRun) -> TrainingRun:
     manifests = _manifests(context.services) if run.model_version else {}
-    return TrainingRun.from_domain(run, manifests, for_admin=context.is_admin)
+    return TrainingRun.from_domain(run, manifests, for_admin=context.caller.is_admin)
 
 
+@_authorised
 @strawberry.type(description="What can be followed.")
 class Subscription:
     @strawberry.subscription(
@@ -463,7 +493,13 @@ def _manifests(services: Services) -> Mapping[str, Manifest]:
 
 
 class Schema(strawberry.Schema):
-    """Gives every error a code, and keeps what nobody foresaw out of the answer."""
+    """Gives every error a code, and keeps what nobody foresaw out of the answer.
+
+    Attributes:
+        hides_suggestions: whether errors keep to themselves what the caller may have meant.
+    """
+
+    hides_suggestions = False
 
     async def execute(self, *arguments: Any, **options: Any) -> ExecutionResult:  # noqa: ANN401 - whatever the library takes
         """Execute what has one answer; what has many is streamed."""
@@ -486,6 +522,9 @@ class Schema(strawberry.Schema):
         """Rewrite an operation's errors where they are; a caller's mistake is not logged."""
         is_parsed = execution_context is None or execution_context.graphql_document is not None
         errors[:] = [_coded(error, is_parsed=is_parsed) for error in errors[:MAX_ERRORS]]
+        if self.hides_suggestions:
+            for error in errors:
+                error.message = without_suggestion(error.message)
 
 
 class _OneModel(SchemaExtension):
@@ -527,9 +566,10 @@ class _Checked(ValidationCache):
         yield
 
 
-def create_schema(*extensions: type[SchemaExtension]) -> Schema:
+def create_schema(*extensions: type[SchemaExtension], profile: Profile = Profile.DEV) -> Schema:
     """Return the schema, with caches that are shared by all requests."""
-    return Schema(
+    is_hidden = profile is Profile.PRODUCTION
+    schema = Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -540,8 +580,11 @@ def create_schema(*extensions: type[SchemaExtension]) -> Schema:
             lambda: MaxTokensLimiter(MAX_TOKENS),
             lambda: _ParserCache(maxsize=256),
             lambda: _Checked(maxsize=256),
+            *([HiddenSchema] if is_hidden else []),
         ],
     )
+    schema.hides_suggestions = is_hidden
+    return schema
 
 
 def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
@@ -562,6 +605,8 @@ def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
         )
     if original is None and "Parsing aborted" in error.message:
         return _with(error, {"code": "TOKEN_LIMIT_EXCEEDED"})
+    if isinstance(original, CannotGetOperationTypeError | InvalidOperationTypeError):
+        return _with(error, {"code": "BAD_REQUEST"})
     if isinstance(original, ModelNotReady):
         return _with(error, {"code": "MODEL_NOT_READY", "retryAfter": original.retry_after})
     if original is None or isinstance(original, GraphQLError):

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.ranking import Unlisted
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Access(StrEnum):
+    """Whether callers need credentials."""
+
+    OPEN = "open"
+    REQUIRED = "required"
+
+
+class Profile(StrEnum):
+    """Whom a service is for."""
+
+    DEV = "dev"
+    PRODUCTION = "production"
 
 
 class Settings(BaseSettings):
@@ -46,16 +61,51 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="serving processes")
-    admin_token: SecretStr | None = Field(None, description="token that may retrain")
+    profile: Profile = Field(
+        Profile.DEV, description="dev, or production: no GraphiQL, no introspection, POST only"
+    )
+    admin_token: SecretStr | None = Field(None, description="token of an admin")
+    auth: Access | None = Field(
+        None, description="may anybody ask: open, or required credentials; open on loopback"
+    )
+    cors_origins: str | None = Field(
+        None, description="origins of pages that may call, with commas; none but our own"
+    )
+    jwt_algorithms: str | None = Field(
+        None, description="pinned, of HS256, RS256, ES256, EdDSA; HS256 by secret, RS256 by JWKS"
+    )
+    jwt_secret: SecretStr | None = Field(None, description="shared with the issuer, for HS256")
+    jwt_jwks: str | None = Field(None, description="file or URL of the issuer's public keys")
+    jwt_audience: str | None = Field(None, description="the audience that tokens must name")
+    jwt_issuer: str | None = Field(None, description="the issuer that tokens must name")
+    jwt_leeway: int = Field(10, description="seconds by which clocks may differ")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning, error"
     )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins of other pages that may call."""
+        return tuple(_split(self.cors_origins or ""))
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: str | None) -> str | None:
+        # The schema's library compares origins in this form; what does not serve needs none of it
+        from strawberry.http.websocket_origin import normalize_origin
+
+        for origin in _split(origins or ""):
+            if normalize_origin(origin) != origin or not origin.startswith(("http://", "https://")):
+                raise ValueError(
+                    f"{origin!r} is no origin as browsers send it, such as https://jobs.example"
+                )
+        return origins
 
     def environment(self, *, secrets: bool) -> dict[str, str]:
         """Return the variables that give another process these settings.
 
         Args:
-            secrets: whether the admin token goes along.
+            secrets: whether the admin token and the like go along.
         """
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
@@ -67,3 +117,7 @@ class Settings(BaseSettings):
             if value is not None:
                 variables[f"JOBREC_{name.upper()}"] = str(value)
         return variables
+
+
+def _split(listed: str) -> list[str]:
+    return [part.strip() for part in listed.split(",") if part.strip()]

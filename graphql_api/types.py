@@ -388,7 +388,9 @@ class TrainingRun:
     )
     total_steps: int = strawberry.field(description="Steps in this phase; 0 before it is known.")
     requested_at: datetime = strawberry.field(description="When it was asked for.")
-    requested_by: str = strawberry.field(description="Who asked.")
+    requested_by: str = strawberry.field(
+        description="Who asked; by name for admins only, for others by kind."
+    )
     started_at: datetime | None = strawberry.field(description="When work began.")
     finished_at: datetime | None = strawberry.field(description="When it ended.")
     note: str | None = strawberry.field(description="The requester's remark.")
@@ -435,7 +437,7 @@ class TrainingRun:
             step=run.step,
             total_steps=run.total_steps,
             requested_at=run.requested_at,
-            requested_by=run.requested_by,
+            requested_by=run.requested_by if for_admin else run.requested_by.partition(":")[0],
             started_at=run.started_at,
             finished_at=run.finished_at,
             note=run.request.note,

@@ -120,7 +120,7 @@ def serving(
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_ready(url, process, log)
+        _wait_until_ready(url, token, process, log)
         yield Service(url, token, data, state, process, log)
     finally:
         process.terminate()
@@ -134,8 +134,12 @@ def serving(
             assert_discreet(log.read_text(errors="replace"), token)
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[str], log: Path) -> None:
-    client = httpx.Client(transport=httpx.HTTPTransport(retries=0), timeout=5)
+def _wait_until_ready(url: str, token: str, process: subprocess.Popen[str], log: Path) -> None:
+    client = httpx.Client(
+        transport=httpx.HTTPTransport(retries=0),
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=5,
+    )
     deadline = datetime.now(UTC) + timedelta(seconds=START_SECONDS)
     with client:
         while datetime.now(UTC) < deadline:
