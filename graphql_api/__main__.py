@@ -135,6 +135,8 @@ _LEARNING = (
     "max_shrink",
 )
 
+_LIMITS = ("max_cost",)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="jobrec")
@@ -244,7 +246,7 @@ def execute_run(run_id: str, lease: int) -> None:
 
 
 @cli.command()
-@_options("host", "port", "workers", *_DATA, *_LEARNING, "unlisted", "log_level")
+@_options("host", "port", "workers", *_DATA, *_LEARNING, "unlisted", *_LIMITS, "log_level")
 def serve(settings: Settings) -> None:
     """Answer on /graphql; train first if there is no model."""
     import uvicorn

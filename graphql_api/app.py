@@ -30,9 +30,10 @@ from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
 from graphql_api.negotiation import RESPONSE_JSON, is_acceptable, preferred
+from graphql_api.pricing import Priced
 from graphql_api.probes import Observed, count_refusal, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
-from graphql_api.schema import Context, Services, create_schema
+from graphql_api.schema import Context, Schema, Services, create_schema
 from graphql_api.settings import Settings
 
 MAX_BODY_BYTES = 1 << 20
@@ -66,7 +67,11 @@ def create_app(settings: Settings) -> Starlette:
         runtime.stop()
 
     token = settings.admin_token
-    endpoint = _Endpoint(services, None if token is None else token.get_secret_value())
+    endpoint = _Endpoint(
+        services,
+        create_schema(Observed, checks=[lambda: Priced(settings.max_cost)]),
+        None if token is None else token.get_secret_value(),
+    )
     return Starlette(
         routes=[
             Route("/", graphiql.page),
@@ -114,9 +119,9 @@ class _Endpoint(GraphQL[Context, None]):
 
     websocket_adapter_class = _WebSocketAdapter
 
-    def __init__(self, services: Services, admin_token: str | None) -> None:
+    def __init__(self, services: Services, schema: Schema, admin_token: str | None) -> None:
         super().__init__(
-            create_schema(Observed),
+            schema,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
         )
         self._services = services

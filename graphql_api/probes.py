@@ -41,6 +41,7 @@ _SECONDS = Histogram(
     ["operation"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
+_COST = Counter("jobrec_cost", "Prices of GraphQL operations by root field", ["operation"])
 _COUNTED_RUNS = 1_000
 
 
@@ -59,6 +60,8 @@ class Observed(SchemaExtension):
         is_invalid = first is not None and first.path is None
         operation, is_timed = _operation(None if is_invalid else context.graphql_document)
         _REQUESTS.labels(operation, outcome).inc()
+        if cost := context.extensions_results.get("cost"):
+            _COST.labels(operation).inc(cost["requested"])
         if is_timed:
             _SECONDS.labels(operation).observe(time.perf_counter() - begun)
 

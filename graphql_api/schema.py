@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -509,8 +509,15 @@ class _Checked(ValidationCache):
         yield
 
 
-def create_schema(*extensions: type[SchemaExtension]) -> Schema:
-    """Return the schema, with caches that are shared by all requests."""
+def create_schema(
+    *extensions: type[SchemaExtension], checks: Sequence[Callable[[], SchemaExtension]] = ()
+) -> Schema:
+    """Return the schema, with caches that are shared by all requests.
+
+    Args:
+        extensions: what goes around every operation.
+        checks: what a valid document has to pass, in this order, before it is executed.
+    """
     return Schema(
         query=Query,
         mutation=Mutation,
@@ -522,6 +529,7 @@ def create_schema(*extensions: type[SchemaExtension]) -> Schema:
             lambda: MaxTokensLimiter(MAX_TOKENS),
             lambda: _ParserCache(maxsize=256),
             lambda: _Checked(maxsize=256),
+            *checks,
         ],
     )
 

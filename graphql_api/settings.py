@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port to listen on")
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="serving processes")
+    max_cost: Annotated[int, Field(ge=1_000)] = Field(
+        250_000, description="the most that one operation may cost"
+    )
     admin_token: SecretStr | None = Field(None, description="token that may retrain")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning, error"
