@@ -135,7 +135,7 @@ _LEARNING = (
     "max_shrink",
 )
 
-_LIMITS = ("max_cost",)
+_LIMITS = ("max_cost", "rate_limit_requests", "rate_limit_cost", "rate_limit_store")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from cross_web import HTTPException
+from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from graphql import GraphQLError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,11 +19,13 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
-from strawberry.http import GraphQLHTTPResponse, process_result
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
 from strawberry.http.exceptions import NonJsonMessageReceived
 from strawberry.http.parse_content_type import parse_content_type
 from strawberry.schema._graphql_core import ResultType
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types import ExecutionResult, SubscriptionExecutionResult
+from strawberry.types.execution import PreExecutionError
 from strawberry.types.unset import UnsetType
 from threadpoolctl import threadpool_limits
 
@@ -32,9 +35,11 @@ from graphql_api.container import Container
 from graphql_api.negotiation import RESPONSE_JSON, is_acceptable, preferred
 from graphql_api.pricing import Priced
 from graphql_api.probes import Observed, count_refusal, probes
+from graphql_api.rates import Rates, caller_key, retry_after
 from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Context, Schema, Services, create_schema
 from graphql_api.settings import Settings
+from graphql_api.sockets import SocketHandler
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -67,9 +72,15 @@ def create_app(settings: Settings) -> Starlette:
         runtime.stop()
 
     token = settings.admin_token
+    rates = Rates(settings.rate_limit_requests, settings.rate_limit_cost, settings.rate_limit_store)
+
+    async def spend(context: Context, price: int) -> GraphQLError | None:
+        return await rates.spend(caller_key(context), price)
+
     endpoint = _Endpoint(
         services,
-        create_schema(Observed, checks=[lambda: Priced(settings.max_cost)]),
+        create_schema(Observed, checks=[lambda: Priced(settings.max_cost, spend)]),
+        rates,
         None if token is None else token.get_secret_value(),
     )
     return Starlette(
@@ -118,12 +129,16 @@ class _Endpoint(GraphQL[Context, None]):
     """`/graphql`: pages for browsers, JSON for everybody else, a code on every error."""
 
     websocket_adapter_class = _WebSocketAdapter
+    graphql_transport_ws_handler_class = SocketHandler
 
-    def __init__(self, services: Services, schema: Schema, admin_token: str | None) -> None:
+    def __init__(
+        self, services: Services, schema: Schema, rates: Rates, admin_token: str | None
+    ) -> None:
         super().__init__(
             schema,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
         )
+        self.rates = rates
         self._services = services
         self._admin_token = admin_token
 
@@ -149,7 +164,8 @@ class _Endpoint(GraphQL[Context, None]):
     ) -> Context:
         """Tell who calls."""
         is_admin = self._is_admin_token(request.headers.get("authorization"))
-        return Context(self._services, is_admin)
+        remote = "" if request.client is None else request.client.host
+        return Context(self._services, is_admin, remote)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """Take a token from the connection's parameters, too: browsers cannot send headers."""
@@ -177,6 +193,29 @@ class _Endpoint(GraphQL[Context, None]):
         response.media_type = preferred(request.headers.get("accept"))
         return response
 
+    async def execute_operation(
+        self,
+        request: Request,
+        request_adapter: AsyncHTTPRequestAdapter,
+        request_data: GraphQLRequestData | list[GraphQLRequestData],
+        context: Context,
+        root_value: None,
+        sub_response: Response,
+    ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
+        """Execute an operation, if the caller may."""
+        refusal = await self.rates.request(caller_key(context))
+        if refusal is None:
+            result = await super().execute_operation(
+                request, request_adapter, request_data, context, root_value, sub_response
+            )
+        else:
+            count_refusal("RATE_LIMITED")
+            result = PreExecutionError(data=None, errors=[refusal])
+        if wait := retry_after(getattr(result, "errors", None)):
+            sub_response.status_code = 429
+            sub_response.headers["Retry-After"] = str(wait)
+        return result
+
     async def process_result(
         self,
         request: Request,  # noqa: ARG002 - the library's signature
@@ -198,7 +237,8 @@ class _Endpoint(GraphQL[Context, None]):
         is_refused = sub_response.media_type == RESPONSE_JSON and "data" not in response_data
         return Response(
             self.encode_json(response_data),
-            400 if is_refused else sub_response.status_code or 200,
+            sub_response.status_code or (400 if is_refused else 200),
+            headers=sub_response.headers,
             media_type=sub_response.media_type,
         )
 

@@ -13,7 +13,7 @@ wherever it is spread, and the work is linear in the document.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -112,13 +112,18 @@ class Priced(SchemaExtension):
 
     Args:
         budget: the most that one operation may cost.
+        spend: takes the operation's context and price, and returns an error where the caller has
+            spent too much already.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(
+        self, budget: int, spend: Callable[[Any, int], Awaitable[GraphQLError | None]]
+    ) -> None:
         super().__init__()
         self._budget = budget
+        self._spend = spend
 
-    def on_validate(self) -> Iterator[None]:
+    async def on_validate(self) -> AsyncIterator[None]:
         """Price a document that has turned out valid."""
         context = self.execution_context
         if context.graphql_document is not None and not context.pre_execution_errors:
@@ -131,6 +136,8 @@ class Priced(SchemaExtension):
             context.extensions_results["cost"] = {"requested": requested, "budget": self._budget}
             if requested > self._budget:
                 context.pre_execution_errors = [_too_expensive(requested, self._budget)]
+            elif refusal := await self._spend(context.context, requested):
+                context.pre_execution_errors = [refusal]
         yield
 
 

@@ -42,6 +42,9 @@ _SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
 _COST = Counter("jobrec_cost", "Prices of GraphQL operations by root field", ["operation"])
+_UNLIMITED = Counter(
+    "jobrec_rate_limit_unavailable", "Counts that the store of the rate limits did not take"
+)
 _COUNTED_RUNS = 1_000
 
 
@@ -69,6 +72,11 @@ class Observed(SchemaExtension):
 def count_refusal(code: str) -> None:
     """Count a request that was refused before it became an operation."""
     _REQUESTS.labels("none", code).inc()
+
+
+def count_unlimited() -> None:
+    """Count what no rate limit was held against, since their store was out of reach."""
+    _UNLIMITED.inc()
 
 
 def _operation(document: DocumentNode | None) -> tuple[str, bool]:

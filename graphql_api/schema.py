@@ -86,11 +86,13 @@ class Context:
     """What a resolver knows of its request, or of its web socket connection.
 
     Attributes:
+        remote: the address that the request comes from.
         connection_params: what a web socket's client said of itself when it connected.
     """
 
     services: Services
     is_admin: bool
+    remote: str = ""
     pinned: LiveModel | None = None
     connection_params: Mapping[str, object] = field(default_factory=dict)
 

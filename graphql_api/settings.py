@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.ranking import Unlisted
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _store(url: str) -> str:
+    scheme = urlsplit(url).scheme
+    if scheme not in {"memory", "redis", "rediss"}:
+        raise ValueError("expected memory://, redis:// or rediss://")
+    if scheme != "memory" and find_spec("redis") is None:
+        raise ValueError("Redis needs an extra: pip install jobrec[redis]")
+    return url
 
 
 class Settings(BaseSettings):
@@ -48,6 +59,15 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="serving processes")
     max_cost: Annotated[int, Field(ge=1_000)] = Field(
         250_000, description="the most that one operation may cost"
+    )
+    rate_limit_requests: Annotated[int, Field(ge=0)] = Field(
+        60_000, description="requests of one caller in a minute; 0: no limit"
+    )
+    rate_limit_cost: Annotated[int, Field(ge=0)] = Field(
+        20_000_000, description="cost of one caller's operations in a minute; 0: no limit"
+    )
+    rate_limit_store: Annotated[str, AfterValidator(_store)] = Field(
+        "memory://", description="where callers are counted: memory:// of each worker, or redis://"
     )
     admin_token: SecretStr | None = Field(None, description="token that may retrain")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
