@@ -135,7 +135,15 @@ _LEARNING = (
     "max_shrink",
 )
 
-_LIMITS = ("max_cost", "rate_limit_requests", "rate_limit_cost", "rate_limit_store")
+_LIMITS = (
+    "max_cost",
+    "rate_limit_requests",
+    "rate_limit_cost",
+    "rate_limit_store",
+    "ws_connections",
+    "ws_connections_per_address",
+    "ws_idle_seconds",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -251,6 +259,8 @@ def serve(settings: Settings) -> None:
     """Answer on /graphql; train first if there is no model."""
     import uvicorn
 
+    from graphql_api.limits import MAX_BODY_BYTES
+
     if settings.admin_token is None:
         token = secrets.token_urlsafe(24)
         settings = settings.model_copy(update={"admin_token": token})
@@ -276,6 +286,7 @@ def serve(settings: Settings) -> None:
             port=settings.port,
             workers=settings.workers,
             log_level=settings.log_level,
+            ws_max_size=MAX_BODY_BYTES,
             access_log=False,
             server_header=False,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import secrets
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
 from strawberry.http.exceptions import NonJsonMessageReceived
@@ -32,6 +33,7 @@ from threadpoolctl import threadpool_limits
 from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
+from graphql_api.limits import MAX_BODY_BYTES
 from graphql_api.negotiation import RESPONSE_JSON, is_acceptable, preferred
 from graphql_api.pricing import Priced
 from graphql_api.probes import Observed, count_refusal, probes
@@ -39,9 +41,7 @@ from graphql_api.rates import Rates, caller_key, retry_after
 from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Context, Schema, Services, create_schema
 from graphql_api.settings import Settings
-from graphql_api.sockets import SocketHandler
-
-MAX_BODY_BYTES = 1 << 20
+from graphql_api.sockets import INIT_SECONDS, SocketHandler, SocketLimits, Sockets
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -77,10 +77,14 @@ def create_app(settings: Settings) -> Starlette:
     async def spend(context: Context, price: int) -> GraphQLError | None:
         return await rates.spend(caller_key(context), price)
 
+    sockets = SocketLimits(
+        settings.ws_connections, settings.ws_connections_per_address, settings.ws_idle_seconds
+    )
     endpoint = _Endpoint(
         services,
         create_schema(Observed, checks=[lambda: Priced(settings.max_cost, spend)]),
         rates,
+        Sockets(sockets),
         None if token is None else token.get_secret_value(),
     )
     return Starlette(
@@ -112,7 +116,10 @@ def configure_logging(settings: Settings) -> None:
 
 
 class _WebSocketAdapter(ASGIWebSocketAdapter):
-    """Lets the protocol answer what is no message; otherwise it would end in a traceback."""
+    """Lets the protocol answer what is no message, and what comes after the end.
+
+    Otherwise either would end in a traceback.
+    """
 
     async def iter_json(
         self, *, ignore_parsing_errors: bool = False
@@ -124,6 +131,16 @@ class _WebSocketAdapter(ASGIWebSocketAdapter):
         except HTTPException as error:
             raise NonJsonMessageReceived from error
 
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        """Send a message, unless the connection was closed in the meantime."""
+        if self.ws.application_state is not WebSocketState.DISCONNECTED:
+            await super().send_json(message)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close the connection, unless that was done in the meantime."""
+        if self.ws.application_state is not WebSocketState.DISCONNECTED:
+            await super().close(code, reason)
+
 
 class _Endpoint(GraphQL[Context, None]):
     """`/graphql`: pages for browsers, JSON for everybody else, a code on every error."""
@@ -132,13 +149,20 @@ class _Endpoint(GraphQL[Context, None]):
     graphql_transport_ws_handler_class = SocketHandler
 
     def __init__(
-        self, services: Services, schema: Schema, rates: Rates, admin_token: str | None
+        self,
+        services: Services,
+        schema: Schema,
+        rates: Rates,
+        sockets: Sockets,
+        admin_token: str | None,
     ) -> None:
         super().__init__(
             schema,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
+            connection_init_wait_timeout=timedelta(seconds=INIT_SECONDS),
         )
         self.rates = rates
+        self.sockets = sockets
         self._services = services
         self._admin_token = admin_token
 

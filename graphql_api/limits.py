@@ -20,6 +20,9 @@ from graphql import (
 
 MAX_TOKENS = 2_000
 
+MAX_BODY_BYTES = 1 << 20
+"""Of the body of a request, and of a message over a web socket."""
+
 
 @dataclass(frozen=True)
 class Limits:

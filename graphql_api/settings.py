@@ -69,6 +69,15 @@ class Settings(BaseSettings):
     rate_limit_store: Annotated[str, AfterValidator(_store)] = Field(
         "memory://", description="where callers are counted: memory:// of each worker, or redis://"
     )
+    ws_connections: Annotated[int, Field(ge=1)] = Field(
+        1_000, description="web sockets that a worker holds at once"
+    )
+    ws_connections_per_address: Annotated[int, Field(ge=1)] = Field(
+        100, description="web sockets that a worker holds at once for one address"
+    )
+    ws_idle_seconds: Annotated[float, Field(gt=0)] = Field(
+        300, description="a web socket without an operation is closed after this time"
+    )
     admin_token: SecretStr | None = Field(None, description="token that may retrain")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning, error"
