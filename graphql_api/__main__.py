@@ -140,6 +140,8 @@ _LIMITS = (
     "rate_limit_requests",
     "rate_limit_cost",
     "rate_limit_store",
+    "trusted_documents",
+    "documents",
     "ws_connections",
     "ws_connections_per_address",
     "ws_idle_seconds",
@@ -259,6 +261,7 @@ def serve(settings: Settings) -> None:
     """Answer on /graphql; train first if there is no model."""
     import uvicorn
 
+    from graphql_api.documents import Documents
     from graphql_api.limits import MAX_BODY_BYTES
 
     if settings.admin_token is None:
@@ -267,6 +270,7 @@ def serve(settings: Settings) -> None:
         settings = Settings(**{**settings.model_dump(), "admin_token": token})
         click.echo(f"admin token for this start: {token}")
     os.environ.update(settings.environment(secrets=True))
+    Documents.load(settings.trusted_documents, settings.documents)  # complains here, not in workers
     container = Container(settings=settings)
     container.catalog().refresh()
     if container.snapshots().live() is None:

@@ -21,8 +21,10 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
+from strawberry.http.base import BaseRequestProtocol
 from strawberry.http.exceptions import NonJsonMessageReceived
 from strawberry.http.parse_content_type import parse_content_type
+from strawberry.http.types import QueryParams
 from strawberry.schema._graphql_core import ResultType
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult, SubscriptionExecutionResult
@@ -33,6 +35,7 @@ from threadpoolctl import threadpool_limits
 from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
+from graphql_api.documents import Documents
 from graphql_api.limits import MAX_BODY_BYTES
 from graphql_api.negotiation import RESPONSE_JSON, is_acceptable, preferred
 from graphql_api.pricing import Priced
@@ -85,6 +88,7 @@ def create_app(settings: Settings) -> Starlette:
         create_schema(Observed, checks=[lambda: Priced(settings.max_cost, spend)]),
         rates,
         Sockets(sockets),
+        Documents.load(settings.trusted_documents, settings.documents),
         None if token is None else token.get_secret_value(),
     )
     return Starlette(
@@ -154,6 +158,7 @@ class _Endpoint(GraphQL[Context, None]):
         schema: Schema,
         rates: Rates,
         sockets: Sockets,
+        documents: Documents,
         admin_token: str | None,
     ) -> None:
         super().__init__(
@@ -163,6 +168,7 @@ class _Endpoint(GraphQL[Context, None]):
         )
         self.rates = rates
         self.sockets = sockets
+        self.documents = documents
         self._services = services
         self._admin_token = admin_token
 
@@ -175,11 +181,28 @@ class _Endpoint(GraphQL[Context, None]):
         try:
             _check_headers(request)
             response = await self.run(request)
+        except GraphQLError as error:
+            response = await self._document_refused(request, error)
         except HTTPException as error:
             response = _refusal(error.status_code, error.reason)
         except _BodyTooLarge:
             response = _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
         await response(scope, receive, send)
+
+    async def _document_refused(self, request: Request, error: GraphQLError) -> Response:
+        """Answer what names no document that may run."""
+        code = str((error.extensions or {}).get("code"))
+        count_refusal(code)
+        sub_response = await self.get_sub_response(request)
+        if not code.startswith("PERSISTED_QUERY_NOT"):
+            sub_response.status_code = 400
+        # Else a well-formed question to which the client knows what to do next
+        return self.create_response({"errors": [error.formatted]}, sub_response)
+
+    def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
+        """Tell whether a browser wants the page, and no document that it names by its hash."""
+        names_document = {"documentId", "extensions"} & request.query_params.keys()
+        return not names_document and super().should_render_graphql_ide(request)
 
     async def get_context(
         self,
@@ -266,7 +289,19 @@ class _Endpoint(GraphQL[Context, None]):
             media_type=sub_response.media_type,
         )
 
-    def decode_json(self, data: str | bytes) -> object:
+    def parse_json(self, data: str | bytes) -> dict[str, Any]:
+        """Read a request's body, with the document that it names."""
+        return self.documents.resolve(self.decode_json(data))
+
+    def parse_query_params(self, params: QueryParams) -> dict[str, Any]:
+        """Read a request from the address, with the document that it names."""
+        given: dict[str, Any] = dict(params)
+        for name in ("variables", "extensions"):
+            if given.get(name):
+                given[name] = self.decode_json(given[name])
+        return self.documents.resolve(given)
+
+    def decode_json(self, data: str | bytes) -> dict[str, Any]:
         """Read JSON; a request is an object."""
         try:
             decoded = orjson.loads(data)

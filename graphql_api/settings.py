@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.ranking import Unlisted
+from graphql_api.documents import TrustedDocuments
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -69,6 +70,10 @@ class Settings(BaseSettings):
     rate_limit_store: Annotated[str, AfterValidator(_store)] = Field(
         "memory://", description="where callers are counted: memory:// of each worker, or redis://"
     )
+    trusted_documents: TrustedDocuments = Field(
+        TrustedDocuments.OFF, description="documents by their hash: off, optional or required"
+    )
+    documents: Path | None = Field(None, description="folder of the trusted documents' manifests")
     ws_connections: Annotated[int, Field(ge=1)] = Field(
         1_000, description="web sockets that a worker holds at once"
     )

@@ -23,11 +23,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
+from graphql import GraphQLError
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
 )
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message, SubscribeMessage
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
+    Message,
+    SubscribeMessage,
+    SubscribeMessagePayload,
+)
 
+from graphql_api.documents import Documents
 from graphql_api.probes import count_refusal
 from graphql_api.rates import Rates, caller_key
 from graphql_api.schema import Context
@@ -91,6 +97,7 @@ class _Guarded(Protocol):
 
     rates: Rates
     sockets: Sockets
+    documents: Documents
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -99,7 +106,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     def __init__(self, **given: Any) -> None:  # noqa: ANN401 - whatever the library's own takes
         super().__init__(**given)
         view = cast("_Guarded", self.view)
-        self._rates, self._sockets = view.rates, view.sockets
+        self._rates, self._sockets, self._documents = view.rates, view.sockets, view.documents
         self._idle_since = time.monotonic()
 
     async def handle(self) -> None:
@@ -123,20 +130,37 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         """Begin an operation, if the caller may."""
-        if self.connection_acknowledged:
-            if len(self.operations) >= MAX_OPERATIONS:
-                await self._close(_TOO_MANY_OPERATIONS)
-                return
-            if refusal := await self._rates.request(caller_key(self.context)):
-                count_refusal("RATE_LIMITED")
-                await self.send_message(
-                    {"id": message["id"], "type": "error", "payload": [refusal.formatted]}
-                )
-                return
+        if self.connection_acknowledged and not await self._is_admitted(message):
+            return
         await super().handle_subscribe(message)
         operation = self.operations.get(message["id"])
         if operation is not None and operation.task is not None:
             operation.task.add_done_callback(self._note_end)
+
+    async def _is_admitted(self, message: SubscribeMessage) -> bool:
+        """Tell whether an operation may begin, after saying why if not; put its document in."""
+        if len(self.operations) >= MAX_OPERATIONS:
+            await self._close(_TOO_MANY_OPERATIONS)
+            return False
+        if refusal := await self._rates.request(caller_key(self.context)):
+            await self._refuse(message["id"], refusal)
+            return False
+        try:
+            resolved = self._documents.resolve(message["payload"])
+        except GraphQLError as error:
+            await self._refuse(message["id"], error)
+            return False
+        if resolved["query"] is None:
+            await self.handle_invalid_message("the payload has neither query nor documentId")
+            return False
+        message["payload"] = cast("SubscribeMessagePayload", resolved)
+        return True
+
+    async def _refuse(self, operation_id: str, refusal: GraphQLError) -> None:
+        count_refusal(str((refusal.extensions or {}).get("code")))
+        await self.send_message(
+            {"id": operation_id, "type": "error", "payload": [refusal.formatted]}
+        )
 
     def _note_end(self, _task: asyncio.Task[None]) -> None:
         self._idle_since = time.monotonic()
@@ -165,7 +189,7 @@ def _is_message(message: Message) -> bool:
     payload = given.get("payload")
     return (
         isinstance(payload, dict)
-        and isinstance(payload.get("query"), str)
+        and isinstance(payload.get("query"), str | None)
         and isinstance(payload.get("variables"), dict | None)
         and isinstance(payload.get("operationName"), str | None)
     )
