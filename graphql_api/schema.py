@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -14,7 +14,8 @@ import strawberry
 from graphql import GraphQLError
 from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types import ExecutionContext, Info
+from strawberry.types import ExecutionContext, ExecutionResult, Info
+from strawberry.types.graphql import OperationType
 
 from application.managing import ModelManagement
 from application.recommending import MAX_BATCH, MAX_FIRST, LiveModel, Models, Recommending
@@ -464,6 +465,27 @@ def _manifests(services: Services) -> Mapping[str, Manifest]:
 class Schema(strawberry.Schema):
     """Gives every error a code, and keeps what nobody foresaw out of the answer."""
 
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: object = None,
+        root_value: object = None,
+        operation_name: str | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """Execute a query or a mutation; subscriptions need a stream."""
+        return await super().execute(
+            query,
+            variable_values,
+            context_value,
+            root_value,
+            operation_name,
+            {*(allowed_operation_types or OperationType)} - {OperationType.SUBSCRIPTION},
+            operation_extensions,
+        )
+
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
@@ -553,7 +575,10 @@ def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
             {"code": "DEPTH_LIMIT_EXCEEDED"},
         )
     if original is None and "Parsing aborted" in error.message:
-        return _with(error, {"code": "TOKEN_LIMIT_EXCEEDED"})
+        limit = "DEPTH" if "nested too deeply" in error.message else "TOKEN"
+        return _with(error, {"code": f"{limit}_LIMIT_EXCEEDED"})
+    if original is None and error.message == "Maximum introspection depth exceeded":
+        return _with(error, {"code": "INTROSPECTION_LIMIT_EXCEEDED"})
     if isinstance(original, ModelNotReady):
         return _with(error, {"code": "MODEL_NOT_READY", "retryAfter": original.retry_after})
     if original is None or isinstance(original, GraphQLError):
