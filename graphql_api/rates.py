@@ -8,10 +8,11 @@ much within a minute, which a limit that guards against floods can bear.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from graphql import GraphQLError
@@ -106,9 +107,29 @@ class Rates:
             )
 
 
+class MemoryCounters(MemoryStorage):
+    """Counters that are dropped when their windows end.
+
+    The library's own look through all callers at every count: with 10,000 callers in a minute that
+    takes 2 ms of the event loop for each operation.
+    """
+
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        """Count; windows are equally long, so those that began first end first."""
+        now = time.time()
+        for oldest in list(itertools.takewhile(self._is_over(now), self.expirations)):
+            await self.clear(oldest)
+        self.storage[key] += amount
+        self.expirations.setdefault(key, now + expiry)
+        return self.storage[key]
+
+    def _is_over(self, now: float) -> Callable[[str], bool]:
+        return lambda key: self.expirations[key] <= now
+
+
 def _storage(url: str) -> Storage:
     if urlsplit(url).scheme == "memory":
-        return MemoryStorage(wrap_exceptions=True)
+        return MemoryCounters(wrap_exceptions=True)
     return RedisStorage(
         f"async+{url}", wrap_exceptions=True, implementation="redispy", key_prefix="jobrec"
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from redis.retry import Retry
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
+from graphql_api.rates import MemoryCounters
 from tests.conftest import Service, free_port, jobrec, serving
 
 MODEL = "{ model { version } }"
@@ -140,6 +143,19 @@ def test_store_that_is_none_is_refused_at_the_start(store: str, tmp_path: Path) 
     assert done.returncode == 2
     assert f"JOBREC_RATE_LIMIT_STORE is '{store}'" in done.stderr
     assert "expected memory://, redis:// or rediss://" in done.stderr
+
+
+def test_counters_in_memory_are_dropped_when_their_windows_end() -> None:
+    async def count() -> list[str]:
+        counters = MemoryCounters()
+        for number in range(1_000):
+            assert await counters.incr(f"early {number}", 0.01) == 1
+        deadline = time.monotonic() + 5
+        while len(counters.storage) > 1 and time.monotonic() < deadline:
+            await counters.incr("late", 60)
+        return list(counters.storage)
+
+    assert asyncio.run(count()) == ["late"]
 
 
 # In Redis
