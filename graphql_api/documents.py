@@ -1,8 +1,8 @@
 """Documents that a request names by their hash, instead of carrying them.
 
 *Trusted documents* stand in manifests, which a front end's build writes: JSON objects of hash and
-document, as graphql-codegen's client preset does with `persistedDocuments: {hashAlgorithm:
-"sha256"}`. A request names one by `documentId: "sha256:<hex>"` (GraphQL over HTTP, appendix A).
+document, as graphql-codegen's client preset does (`persistedDocuments`, with SHA-256).
+A request names one by `documentId: "sha256:<hex>"` (GraphQL over HTTP, appendix A).
 
 *Registered documents* come from clients at run time, in the shape of Apollo's automatic persisted
 queries: `extensions: {persistedQuery: {version: 1, sha256Hash: "<hex>"}}`, first alone and, where
@@ -16,7 +16,6 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +23,14 @@ import msgspec
 from graphql import GraphQLError
 
 from domain.errors import InputError
+from graphql_api.limits import MAX_DOCUMENT_LENGTH
+from graphql_api.settings import TrustedDocuments
 
 MAX_REGISTERED = 1_000
 MAX_REGISTERED_LENGTH = 16_384
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PREFIX = "sha256:"
-
-
-class TrustedDocuments(StrEnum):
-    """What becomes of documents that no manifest lists, and of those that one does."""
-
-    OFF = "off"
-    OPTIONAL = "optional"
-    REQUIRED = "required"
 
 
 class Documents:
@@ -87,8 +80,8 @@ class Documents:
             query = self._named(request["documentId"])
         elif persisted is not None and isinstance(query, str | None):
             query = self._persisted(persisted, query)
-        if self._mode is TrustedDocuments.REQUIRED and isinstance(query, str):
-            self._check_trusted(query)
+        if isinstance(query, str):
+            self._check(query)
         return {**request, "query": query}
 
     def _named(self, document_id: object) -> str:
@@ -134,8 +127,14 @@ class Documents:
             self._registered.move_to_end(sha256)
         return self._registered.get(sha256)
 
-    def _check_trusted(self, query: str) -> None:
-        if _digest(query) not in self._trusted:
+    def _check(self, query: str) -> None:
+        if len(query) > MAX_DOCUMENT_LENGTH:
+            raise _refusal(
+                "LENGTH_LIMIT_EXCEEDED",
+                f"the document has {len(query):,} characters, at most {MAX_DOCUMENT_LENGTH:,} "
+                "are allowed",
+            )
+        if self._mode is TrustedDocuments.REQUIRED and _digest(query) not in self._trusted:
             raise _refusal(
                 "DOCUMENT_NOT_TRUSTED",
                 f"only trusted documents run here, and {_PREFIX}{_digest(query)} is none",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import strawberry
-from graphql import GraphQLError
-from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
+from graphql import DocumentNode, GraphQLError
+from strawberry.extensions import MaxTokensLimiter, SchemaExtension, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext, ExecutionResult, Info
 from strawberry.types.graphql import OperationType
@@ -63,6 +63,8 @@ POLL_SECONDS = 0.1
 MAX_ERRORS = 5
 """An answer carries the first errors only: more would help nobody but those who flood logs."""
 
+CACHED_DOCUMENTS = 256
+"""How many documents stay parsed and checked."""
 
 _LIMITS = Limits()
 
@@ -504,14 +506,26 @@ class _OneModel(SchemaExtension):
         yield
 
 
-class _ParserCache(ParserCache):
-    """Leaves what cannot be parsed to the schema, which answers it over every transport."""
+class _ParserCache(SchemaExtension):
+    """Keeps the documents that were asked for last.
+
+    Where one cannot be parsed the library's own fails outside of what turns errors into answers.
+    """
+
+    _documents: ClassVar[OrderedDict[str, DocumentNode]] = OrderedDict()
 
     def on_parse(self) -> Iterator[None]:
-        """Take the document from the cache, where it is one."""
-        with suppress(GraphQLError):
-            next(super().on_parse())
+        """Take the document from the cache, or leave to the cache what the schema parses."""
+        context = self.execution_context
+        query = context.query or ""
+        context.graphql_document = self._documents.get(query)
         yield
+        if context.graphql_document is None:
+            return
+        self._documents[query] = context.graphql_document
+        self._documents.move_to_end(query)
+        if len(self._documents) > CACHED_DOCUMENTS:
+            self._documents.popitem(last=False)
 
 
 class _Checked(ValidationCache):
@@ -551,8 +565,8 @@ def create_schema(
             *extensions,
             _OneModel,
             lambda: MaxTokensLimiter(MAX_TOKENS),
-            lambda: _ParserCache(maxsize=256),
-            lambda: _Checked(maxsize=256),
+            _ParserCache,
+            lambda: _Checked(maxsize=CACHED_DOCUMENTS),
             *checks,
         ],
     )

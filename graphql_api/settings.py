@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,9 +12,16 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.ranking import Unlisted
-from graphql_api.documents import TrustedDocuments
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrustedDocuments(StrEnum):
+    """Whether a request may name a trusted document, and whether only those run."""
+
+    OFF = "off"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
 
 
 def _store(url: str) -> str:

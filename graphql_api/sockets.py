@@ -81,7 +81,8 @@ class Sockets:
             yield refusal
         finally:
             self._open[address] -= 1
-            self._open += Counter()  # forgets addresses without connections
+            if not self._open[address]:
+                del self._open[address]
 
     def _refusal(self, address: str) -> _Close | None:
         if self._open.total() >= self.limits.connections:

@@ -18,8 +18,8 @@ from graphql_api.documents import (
     MAX_REGISTERED,
     MAX_REGISTERED_LENGTH,
     Documents,
-    TrustedDocuments,
 )
+from graphql_api.settings import TrustedDocuments
 from tests.conftest import Service, jobrec, serving
 
 TRUSTED = "query Trusted($id: ID!) { recommendations(userId: $id, first: 1) { userId } }"

@@ -23,6 +23,7 @@ REFUSED_WITHIN_SECONDS = 0.1
 TRIES = 5
 
 ALIASES, ROOTS = "ALIAS_LIMIT_EXCEEDED", "ROOT_FIELD_LIMIT_EXCEEDED"
+LENGTH = "LENGTH_LIMIT_EXCEEDED"
 TOKENS, DEPTH = "TOKEN_LIMIT_EXCEEDED", "DEPTH_LIMIT_EXCEEDED"
 SELECTIONS, DIRECTIVES = "SELECTION_LIMIT_EXCEEDED", "DIRECTIVE_LIMIT_EXCEEDED"
 INTROSPECTION, COST = "INTROSPECTION_LIMIT_EXCEEDED", "COST_LIMIT_EXCEEDED"
@@ -87,6 +88,13 @@ ATTACKS = {
     ),
     "tokens, fragments": Attack(
         "{ model { ...a } } fragment a on Model {" + " version" * 1_990 + " }", TOKENS
+    ),
+    "length": Attack("{ model { version } } #".ljust(65_537), LENGTH),
+    "length, variables": Attack(
+        "query ($x: ID!) { job(id: $x) { id } } #".ljust(65_537), LENGTH, {"x": "1"}
+    ),
+    "length, fragments": Attack(
+        "{ model { ...a } } fragment a on Model { version" + " " * 65_536 + "}", LENGTH
     ),
     "depth": Attack(nested(16), DEPTH),
     "depth, variables": Attack(
