@@ -35,7 +35,7 @@ from threadpoolctl import threadpool_limits
 from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
-from graphql_api.documents import Documents
+from graphql_api.documents import UNREGISTERED, Documents
 from graphql_api.limits import MAX_BODY_BYTES
 from graphql_api.negotiation import RESPONSE_JSON, is_acceptable, preferred
 from graphql_api.pricing import Priced
@@ -75,7 +75,12 @@ def create_app(settings: Settings) -> Starlette:
         runtime.stop()
 
     token = settings.admin_token
-    rates = Rates(settings.rate_limit_requests, settings.rate_limit_cost, settings.rate_limit_store)
+    store = settings.rate_limit_store
+    rates = Rates(
+        settings.rate_limit_requests,
+        settings.rate_limit_cost,
+        "memory://" if store is None else store.get_secret_value(),
+    )
 
     async def spend(context: Context, price: int) -> GraphQLError | None:
         return await rates.spend(caller_key(context), price)
@@ -194,9 +199,8 @@ class _Endpoint(GraphQL[Context, None]):
         code = str((error.extensions or {}).get("code"))
         count_refusal(code)
         sub_response = await self.get_sub_response(request)
-        if not code.startswith("PERSISTED_QUERY_NOT"):
+        if code not in UNREGISTERED:
             sub_response.status_code = 400
-        # Else a well-formed question to which the client knows what to do next
         return self.create_response({"errors": [error.formatted]}, sub_response)
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:

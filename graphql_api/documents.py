@@ -29,6 +29,9 @@ from graphql_api.settings import TrustedDocuments
 MAX_REGISTERED = 1_000
 MAX_REGISTERED_LENGTH = 16_384
 
+UNREGISTERED = frozenset({"PERSISTED_QUERY_NOT_FOUND", "PERSISTED_QUERY_NOT_SUPPORTED"})
+"""Codes that answer a well-formed question; the client goes on with the whole document."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PREFIX = "sha256:"
 

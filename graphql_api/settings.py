@@ -24,8 +24,8 @@ class TrustedDocuments(StrEnum):
     REQUIRED = "required"
 
 
-def _store(url: str) -> str:
-    scheme = urlsplit(url).scheme
+def _store(url: SecretStr) -> SecretStr:
+    scheme = urlsplit(url.get_secret_value()).scheme
     if scheme not in {"memory", "redis", "rediss"}:
         raise ValueError("expected memory://, redis:// or rediss://")
     if scheme != "memory" and find_spec("redis") is None:
@@ -75,8 +75,8 @@ class Settings(BaseSettings):
     rate_limit_cost: Annotated[int, Field(ge=0)] = Field(
         20_000_000, description="cost of one caller's operations in a minute; 0: no limit"
     )
-    rate_limit_store: Annotated[str, AfterValidator(_store)] = Field(
-        "memory://", description="where callers are counted: memory:// of each worker, or redis://"
+    rate_limit_store: Annotated[SecretStr, AfterValidator(_store)] | None = Field(
+        None, description="redis://... counts callers for all workers; else memory:// of each"
     )
     trusted_documents: TrustedDocuments = Field(
         TrustedDocuments.OFF, description="documents by their hash: off, optional or required"

@@ -25,6 +25,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from graphql_api.rates import MemoryCounters
+from graphql_api.settings import Settings
 from tests.conftest import Service, free_port, jobrec, serving
 
 MODEL = "{ model { version } }"
@@ -134,6 +135,13 @@ def test_no_limit_where_it_is_turned_off(demo_data: Path, trained: Path) -> None
     options = ("--rate-limit-requests", "0", "--rate-limit-cost", "0")
     with serving(demo_data, trained, *options) as service, caller(service) as client:
         assert {ask(client).status_code for _ in range(50)} == {200}
+
+
+def test_password_of_the_store_stays_with_serving() -> None:
+    settings = Settings.model_validate({"rate_limit_store": "redis://:a-password@127.0.0.1/0"})
+    assert "a-password" not in repr(settings)
+    assert "a-password" not in str(settings.environment(secrets=False))
+    assert "a-password" in settings.environment(secrets=True)["JOBREC_RATE_LIMIT_STORE"]
 
 
 @pytest.mark.parametrize("store", ["memcached://127.0.0.1", "nonsense"])
