@@ -61,13 +61,22 @@ def cases(fuzzed: Service) -> Any:
     return schemathesis.graphql.from_url(f"{fuzzed.url}/graphql")
 
 
-def codes_of(case: Case[Any], headers: dict[str, str]) -> list[str]:
-    """Send a case, and return the codes of the top-level errors."""
+def answer_of(case: Case[Any], headers: dict[str, str]) -> dict[str, Any]:
+    """Send a case, and return the answer, which must be one of something executed."""
     answer = case.call(headers=headers)
     assert answer.status_code == 200, answer.text
-    body = answer.json()
+    body: dict[str, Any] = answer.json()
     assert "data" in body, body
-    return [error["extensions"]["code"] for error in body.get("errors", [])]
+    return body
+
+
+def fields_in(value: object, name: str = "") -> int:
+    """Count the fields of an answer; `parameters` is one value, whatever it holds."""
+    if isinstance(value, list):
+        return sum(fields_in(each) for each in value)
+    if isinstance(value, dict) and name != "parameters":
+        return sum(1 + fields_in(inner, key) for key, inner in value.items())
+    return 0
 
 
 def check(strategy: st.SearchStrategy[Case[Any]], test: Callable[[Case[Any]], None]) -> None:
@@ -85,7 +94,8 @@ def test_documents_that_fit_the_schema_meet_no_unexpected_error(
     seen: Counter[str] = Counter()
 
     def meets_what_is_expected(case: Case[Any]) -> None:
-        codes = codes_of(case, headers)
+        answer = answer_of(case, headers)
+        codes = [error["extensions"]["code"] for error in answer.get("errors", [])]
         assert set(codes) <= expected
         seen.update(codes or ["OK"])
 
@@ -120,14 +130,18 @@ class InBounds(Visitor):
 
 
 @pytest.mark.slow
-def test_queries_within_the_bounds_meet_no_error_at_all(fuzzed: Service, cases: Any) -> None:
+def test_queries_within_the_bounds_meet_no_error_and_hold_no_more_fields_than_they_cost(
+    fuzzed: Service, cases: Any
+) -> None:
     headers = {"Authorization": f"Bearer {fuzzed.admin_token}"}
     answered = 0
 
     def meets_no_error(case: Case[Any]) -> None:
         nonlocal answered
         case.body = print_ast(visit(parse(str(case.body)), InBounds()))
-        assert codes_of(case, headers) == []
+        answer = answer_of(case, headers)
+        assert "errors" not in answer
+        assert fields_in(answer["data"]) <= answer["extensions"]["cost"]["requested"]
         answered += 1
 
     check(cases.include(name_regex=r"^Query\.").as_strategy(), meets_no_error)

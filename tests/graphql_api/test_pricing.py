@@ -65,6 +65,14 @@ def test_fragments_cost_what_their_fields_cost_where_they_are_spread() -> None:
     assert price_of(spread) == price_of(inline) == (1 + 13 + 1 + 6) + (1 + 60 + 1 + 100)
 
 
+def test_fragment_is_priced_once_however_often_it_is_spread() -> None:
+    fragments = " ".join(
+        f"fragment f{level} on Model {{ ...f{level + 1} ...f{level + 1} }}" for level in range(60)
+    )
+    bomb = f"{{ model {{ ...f0 }} }} {fragments} fragment f60 on Model {{ version }}"
+    assert price_of(bomb) == 1 + 2**60
+
+
 def test_only_the_operation_that_runs_is_priced() -> None:
     document = parse("query A { model { version } } query B { model { version users jobs } }")
     assert price(SCHEMA, document, "A", None) == 2
