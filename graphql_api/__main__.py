@@ -153,6 +153,18 @@ _LEARNING = (
     "max_shrink",
 )
 
+_LIMITS = (
+    "max_cost",
+    "rate_limit_requests",
+    "rate_limit_cost",
+    "rate_limit_store",
+    "trusted_documents",
+    "documents",
+    "ws_connections",
+    "ws_connections_per_address",
+    "ws_idle_seconds",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="jobrec")
@@ -262,9 +274,14 @@ def execute_run(run_id: str, lease: int) -> None:
 
 
 @cli.command()
-@_options("host", "port", "workers", *_ACCESS, *_DATA, *_LEARNING, "unlisted", "log_level")
+@_options(
+    "host", "port", "workers", *_ACCESS, *_DATA, *_LEARNING, "unlisted", *_LIMITS, "log_level"
+)
 def serve(settings: Settings) -> None:
     """Answer on /graphql; train first if there is no model."""
+    from graphql_api.documents import Documents
+    from graphql_api.limits import MAX_BODY_BYTES
+
     # Made here too, so that settings that do not fit end the start and not each worker
     Container(settings=settings).authenticator()
     if settings.admin_token is None:
@@ -273,6 +290,7 @@ def serve(settings: Settings) -> None:
         settings = Settings(**{**settings.model_dump(), "admin_token": token})
         click.echo(f"admin token for this start: {token}")
     os.environ.update(settings.environment(secrets=True))
+    Documents.load(settings.trusted_documents, settings.documents)  # complains here, not in workers
     container = Container(settings=settings)
     container.catalog().refresh()
     if container.snapshots().live() is None:
@@ -292,6 +310,7 @@ def serve(settings: Settings) -> None:
             port=settings.port,
             workers=settings.workers,
             log_level=settings.log_level,
+            ws_max_size=MAX_BODY_BYTES,
             access_log=False,
             server_header=False,
         )

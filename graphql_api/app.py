@@ -6,10 +6,13 @@ import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import orjson
-from cross_web import HTTPException, StarletteRequestAdapter
+from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
+from graphql import GraphQLError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -17,15 +20,19 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http import GraphQLHTTPResponse, process_result
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
+from strawberry.http.base import BaseRequestProtocol
 from strawberry.http.exceptions import NonJsonMessageReceived
 from strawberry.http.parse_content_type import parse_content_type
 from strawberry.http.streaming import HTTPStreamTransport
+from strawberry.http.types import QueryParams
 from strawberry.schema._graphql_core import ResultType
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types import ExecutionResult, SubscriptionExecutionResult
+from strawberry.types.execution import PreExecutionError
 from strawberry.types.unset import UnsetType
 from threadpoolctl import threadpool_limits
 
@@ -33,14 +40,17 @@ from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.auth import Authenticator, Caller, Unauthenticated, anonymous
 from graphql_api.container import Container
+from graphql_api.documents import UNREGISTERED, Documents
 from graphql_api.jwts import KeysUnavailable
+from graphql_api.limits import MAX_BODY_BYTES
 from graphql_api.negotiation import RESPONSE_JSON, EventStream, is_acceptable, preferred
+from graphql_api.pricing import Priced
 from graphql_api.probes import Observed, count_refusal, probes
+from graphql_api.rates import Rates, retry_after
 from graphql_api.runtime import Runtime, TrainingLauncher
-from graphql_api.schema import Context, Services, create_schema
+from graphql_api.schema import Context, Schema, Services, create_schema
 from graphql_api.settings import Profile, Settings
-
-MAX_BODY_BYTES = 1 << 20
+from graphql_api.sockets import INIT_SECONDS, SocketHandler, SocketLimits, Sockets
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -71,9 +81,14 @@ def create_app(settings: Settings) -> Starlette:
         yield
         runtime.stop()
 
-    methods = ("GET", "POST") if settings.profile is Profile.DEV else ("POST",)
-    endpoint = _Endpoint(services, container.authenticator(), settings, methods)
+    guards = _Guards.by(settings, container.authenticator())
     pages = [Route("/", graphiql.page), graphiql.assets()]
+    schema = create_schema(
+        Observed,
+        checks=[lambda: Priced(settings.max_cost, guards.spend)],
+        profile=settings.profile,
+    )
+    endpoint = _Endpoint(services, schema, guards)
     return Starlette(
         routes=[
             Route("/graphql", endpoint),
@@ -81,7 +96,7 @@ def create_app(settings: Settings) -> Starlette:
             *(pages if settings.profile is Profile.DEV else []),
             *probes(services),
         ],
-        middleware=_cross_origin(settings.origins, methods),
+        middleware=_cross_origin(guards.origins, guards.methods),
         exception_handlers={404: _not_found},
         lifespan=lifespan,
     )
@@ -122,7 +137,10 @@ def configure_logging(settings: Settings) -> None:
 
 
 class _WebSocketAdapter(ASGIWebSocketAdapter):
-    """Lets the protocol answer what is no message; otherwise it would end in a traceback."""
+    """Lets the protocol answer what is no message, and what comes after the end.
+
+    Otherwise either would end in a traceback.
+    """
 
     async def iter_json(
         self, *, ignore_parsing_errors: bool = False
@@ -134,6 +152,60 @@ class _WebSocketAdapter(ASGIWebSocketAdapter):
         except HTTPException as error:
             raise NonJsonMessageReceived from error
 
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        """Send a message, unless the connection was closed in the meantime."""
+        if self.ws.application_state is not WebSocketState.DISCONNECTED:
+            await super().send_json(message)
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close the connection, unless that was done in the meantime."""
+        if self.ws.application_state is not WebSocketState.DISCONNECTED:
+            await super().close(code, reason)
+
+
+@dataclass(frozen=True)
+class _Guards:
+    """What stands between a request and its execution.
+
+    Attributes:
+        methods: of HTTP, that are taken.
+        origins: of other pages, that may call.
+    """
+
+    authenticator: Authenticator
+    rates: Rates
+    sockets: Sockets
+    documents: Documents
+    methods: Sequence[str]
+    origins: Sequence[str]
+
+    @classmethod
+    def by(cls, settings: Settings, authenticator: Authenticator) -> _Guards:
+        """Return the guards that the owner set."""
+        store = settings.rate_limit_store
+        return cls(
+            authenticator,
+            Rates(
+                settings.rate_limit_requests,
+                settings.rate_limit_cost,
+                "memory://" if store is None else store.get_secret_value(),
+            ),
+            Sockets(
+                SocketLimits(
+                    settings.ws_connections,
+                    settings.ws_connections_per_address,
+                    settings.ws_idle_seconds,
+                )
+            ),
+            Documents.load(settings.trusted_documents, settings.documents),
+            ("GET", "POST") if settings.profile is Profile.DEV else ("POST",),
+            settings.origins,
+        )
+
+    async def spend(self, context: Context, price: int) -> GraphQLError | None:
+        """Count what an operation costs its caller."""
+        return await self.rates.spend(context.caller.key, price)
+
 
 class _Endpoint(GraphQL[Context, None]):
     """`/graphql`: pages for browsers, JSON for everybody else, a code on every error."""
@@ -142,23 +214,22 @@ class _Endpoint(GraphQL[Context, None]):
     stream_transport_classes_by_protocol: Mapping[str, type[HTTPStreamTransport]] = {
         GRAPHQL_SSE_PROTOCOL: EventStream
     }
+    graphql_transport_ws_handler_class = SocketHandler
 
-    def __init__(
-        self,
-        services: Services,
-        authenticator: Authenticator,
-        settings: Settings,
-        methods: Sequence[str],
-    ) -> None:
+    def __init__(self, services: Services, schema: Schema, guards: _Guards) -> None:
         super().__init__(
-            create_schema(Observed, profile=settings.profile),
+            schema,
             graphql_ide=None,
-            allowed_origins=settings.origins,
+            allowed_origins=guards.origins,
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
+            connection_init_wait_timeout=timedelta(seconds=INIT_SECONDS),
         )
+        self.rates = guards.rates
+        self.sockets = guards.sockets
+        self.documents = guards.documents
         self._services = services
-        self._authenticator = authenticator
-        self._methods = methods
+        self._authenticator = guards.authenticator
+        self._methods = guards.methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -170,6 +241,8 @@ class _Endpoint(GraphQL[Context, None]):
             self._check_method(request)
             _check_headers(request)
             response = await self._answer(request)
+        except GraphQLError as error:
+            response = await self._document_refused(request, error)
         except HTTPException as error:
             response = _refusal(error.status_code, error.reason)
         except _MethodNotAllowed as error:
@@ -194,16 +267,31 @@ class _Endpoint(GraphQL[Context, None]):
             return await graphiql.page(request)
         return await self.run(request)
 
+    async def _document_refused(self, request: Request, error: GraphQLError) -> Response:
+        """Answer what names no document that may run."""
+        code = str((error.extensions or {}).get("code"))
+        count_refusal(code)
+        sub_response = await self.get_sub_response(request)
+        if code not in UNREGISTERED:
+            sub_response.status_code = 400
+        return self.create_response({"errors": [error.formatted]}, sub_response)
+
+    def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
+        """Tell whether a browser wants the page, and no document that it names by its hash."""
+        names_document = {"documentId", "extensions"} & request.query_params.keys()
+        return not names_document and super().should_render_graphql_ide(request)
+
     async def get_context(
         self,
         request: Request | WebSocket,
         response: Response | WebSocket,  # noqa: ARG002 - the library's signature
     ) -> Context:
         """Tell who calls; on a web socket its first message does."""
+        remote = _address(request)
         if isinstance(request, WebSocket):
-            return Context(self._services, anonymous(_address(request)), socket=request)
+            return Context(self._services, anonymous(remote), remote, socket=request)
         caller = await self._identify(request, request.headers.get("authorization"))
-        return Context(self._services, caller)
+        return Context(self._services, caller, remote)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """Tell who calls by the connection's parameters, too: browsers cannot send headers."""
@@ -230,6 +318,29 @@ class _Endpoint(GraphQL[Context, None]):
         response.media_type = preferred(request.headers.get("accept"))
         return response
 
+    async def execute_operation(
+        self,
+        request: Request,
+        request_adapter: AsyncHTTPRequestAdapter,
+        request_data: GraphQLRequestData | list[GraphQLRequestData],
+        context: Context,
+        root_value: None,
+        sub_response: Response,
+    ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
+        """Execute an operation, if the caller may."""
+        refusal = await self.rates.request(context.caller.key)
+        if refusal is None:
+            result = await super().execute_operation(
+                request, request_adapter, request_data, context, root_value, sub_response
+            )
+        else:
+            count_refusal("RATE_LIMITED")
+            result = PreExecutionError(data=None, errors=[refusal])
+        if wait := retry_after(getattr(result, "errors", None)):
+            sub_response.status_code = 429
+            sub_response.headers["Retry-After"] = str(wait)
+        return result
+
     async def process_result(
         self,
         request: Request,  # noqa: ARG002 - the library's signature
@@ -251,11 +362,24 @@ class _Endpoint(GraphQL[Context, None]):
         is_refused = sub_response.media_type == RESPONSE_JSON and "data" not in response_data
         return Response(
             self.encode_json(response_data),
-            400 if is_refused else sub_response.status_code or 200,
+            sub_response.status_code or (400 if is_refused else 200),
+            headers=sub_response.headers,
             media_type=sub_response.media_type,
         )
 
-    def decode_json(self, data: str | bytes) -> object:
+    def parse_json(self, data: str | bytes) -> dict[str, Any]:
+        """Read a request's body, with the document that it names."""
+        return self.documents.resolve(self.decode_json(data))
+
+    def parse_query_params(self, params: QueryParams) -> dict[str, Any]:
+        """Read a request from the address, with the document that it names."""
+        given: dict[str, Any] = dict(params)
+        for name in ("variables", "extensions"):
+            if given.get(name):
+                given[name] = self.decode_json(given[name])
+        return self.documents.resolve(given)
+
+    def decode_json(self, data: str | bytes) -> dict[str, Any]:
         """Read JSON; a request is an object."""
         try:
             decoded = orjson.loads(data)

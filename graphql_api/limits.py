@@ -20,6 +20,12 @@ from graphql import (
 
 MAX_TOKENS = 2_000
 
+MAX_DOCUMENT_LENGTH = 65_536
+"""Characters: white space, comments and long strings are few tokens, and stay in caches."""
+
+MAX_BODY_BYTES = 1 << 20
+"""Of the body of a request, and of a message over a web socket."""
+
 
 @dataclass(frozen=True)
 class Limits:

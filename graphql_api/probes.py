@@ -41,6 +41,10 @@ _SECONDS = Histogram(
     ["operation"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
+_COST = Counter("jobrec_cost", "Prices of GraphQL operations by root field", ["operation"])
+_UNLIMITED = Counter(
+    "jobrec_rate_limit_unavailable", "Counts that the store of the rate limits did not take"
+)
 _COUNTED_RUNS = 1_000
 
 
@@ -59,6 +63,8 @@ class Observed(SchemaExtension):
         is_invalid = first is not None and first.path is None
         operation, is_timed = _operation(None if is_invalid else context.graphql_document)
         _REQUESTS.labels(operation, outcome).inc()
+        if cost := context.extensions_results.get("cost"):
+            _COST.labels(operation).inc(cost["requested"])
         if is_timed:
             _SECONDS.labels(operation).observe(time.perf_counter() - begun)
 
@@ -66,6 +72,11 @@ class Observed(SchemaExtension):
 def count_refusal(code: str) -> None:
     """Count a request that was refused before it became an operation."""
     _REQUESTS.labels("none", code).inc()
+
+
+def count_unlimited() -> None:
+    """Count what no rate limit was held against, since their store was out of reach."""
+    _UNLIMITED.inc()
 
 
 def _operation(document: DocumentNode | None) -> tuple[str, bool]:

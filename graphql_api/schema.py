@@ -5,26 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import strawberry
-from graphql import GraphQLError
+from graphql import DocumentNode, GraphQLError
 from starlette.websockets import WebSocket
 from strawberry.extensions import (
     FieldExtension,
     MaxTokensLimiter,
-    ParserCache,
     SchemaExtension,
     ValidationCache,
 )
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext, ExecutionResult, Info, get_object_definition
-from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from application.managing import ModelManagement
@@ -78,6 +76,8 @@ POLL_SECONDS = 0.1
 MAX_ERRORS = 5
 """An answer carries the first errors only: more would help nobody but those who flood logs."""
 
+CACHED_DOCUMENTS = 256
+"""How many documents stay parsed and checked."""
 
 _LIMITS = Limits()
 
@@ -103,11 +103,13 @@ class Context:
 
     Attributes:
         caller: on a web socket, anonymous until it has connected.
+        remote: the address that the request comes from.
         connection_params: what a web socket's client said of itself when it connected.
     """
 
     services: Services
     caller: Caller
+    remote: str = ""
     pinned: LiveModel | None = None
     socket: WebSocket | None = None
     connection_params: Mapping[str, object] = field(default_factory=dict)
@@ -501,20 +503,26 @@ class Schema(strawberry.Schema):
 
     hides_suggestions = False
 
-    async def execute(self, *arguments: Any, **options: Any) -> ExecutionResult:  # noqa: ANN401 - whatever the library takes
-        """Execute what has one answer; what has many is streamed."""
-        allowed = set(options.get("allowed_operation_types") or OperationType)
-        options["allowed_operation_types"] = allowed - {OperationType.SUBSCRIPTION}
-        try:
-            return await super().execute(*arguments, **options)
-        except InvalidOperationTypeError as error:
-            if error.operation_type is not OperationType.SUBSCRIPTION:
-                raise
-            refusal = GraphQLError(
-                "a subscription has many answers: prefer text/event-stream, or use a web socket",
-                extensions={"code": "NOT_ACCEPTABLE"},
-            )
-            return PreExecutionError(data=None, errors=[refusal])
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: object = None,
+        root_value: object = None,
+        operation_name: str | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """Execute a query or a mutation; subscriptions need a stream."""
+        return await super().execute(
+            query,
+            variable_values,
+            context_value,
+            root_value,
+            operation_name,
+            {*(allowed_operation_types or OperationType)} - {OperationType.SUBSCRIPTION},
+            operation_extensions,
+        )
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
@@ -537,14 +545,26 @@ class _OneModel(SchemaExtension):
         yield
 
 
-class _ParserCache(ParserCache):
-    """Leaves what cannot be parsed to the schema, which answers it over every transport."""
+class _ParserCache(SchemaExtension):
+    """Keeps the documents that were asked for last.
+
+    Where one cannot be parsed the library's own fails outside of what turns errors into answers.
+    """
+
+    _documents: ClassVar[OrderedDict[str, DocumentNode]] = OrderedDict()
 
     def on_parse(self) -> Iterator[None]:
-        """Take the document from the cache, where it is one."""
-        with suppress(GraphQLError):
-            next(super().on_parse())
+        """Take the document from the cache, or leave to the cache what the schema parses."""
+        context = self.execution_context
+        query = context.query or ""
+        context.graphql_document = self._documents.get(query)
         yield
+        if context.graphql_document is None:
+            return
+        self._documents[query] = context.graphql_document
+        self._documents.move_to_end(query)
+        if len(self._documents) > CACHED_DOCUMENTS:
+            self._documents.popitem(last=False)
 
 
 class _Checked(ValidationCache):
@@ -566,8 +586,18 @@ class _Checked(ValidationCache):
         yield
 
 
-def create_schema(*extensions: type[SchemaExtension], profile: Profile = Profile.DEV) -> Schema:
-    """Return the schema, with caches that are shared by all requests."""
+def create_schema(
+    *extensions: type[SchemaExtension],
+    checks: Sequence[Callable[[], SchemaExtension]] = (),
+    profile: Profile = Profile.DEV,
+) -> Schema:
+    """Return the schema, with caches that are shared by all requests.
+
+    Args:
+        extensions: what goes around every operation.
+        checks: what a valid document has to pass, in this order, before it is executed.
+        profile: whom it is for.
+    """
     is_hidden = profile is Profile.PRODUCTION
     schema = Schema(
         query=Query,
@@ -578,9 +608,10 @@ def create_schema(*extensions: type[SchemaExtension], profile: Profile = Profile
             *extensions,
             _OneModel,
             lambda: MaxTokensLimiter(MAX_TOKENS),
-            lambda: _ParserCache(maxsize=256),
-            lambda: _Checked(maxsize=256),
+            _ParserCache,
+            lambda: _Checked(maxsize=CACHED_DOCUMENTS),
             *([HiddenSchema] if is_hidden else []),
+            *checks,
         ],
     )
     schema.hides_suggestions = is_hidden
@@ -604,7 +635,10 @@ def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
             {"code": "DEPTH_LIMIT_EXCEEDED"},
         )
     if original is None and "Parsing aborted" in error.message:
-        return _with(error, {"code": "TOKEN_LIMIT_EXCEEDED"})
+        limit = "DEPTH" if "nested too deeply" in error.message else "TOKEN"
+        return _with(error, {"code": f"{limit}_LIMIT_EXCEEDED"})
+    if original is None and error.message == "Maximum introspection depth exceeded":
+        return _with(error, {"code": "INTROSPECTION_LIMIT_EXCEEDED"})
     if isinstance(original, CannotGetOperationTypeError | InvalidOperationTypeError):
         return _with(error, {"code": "BAD_REQUEST"})
     if isinstance(original, ModelNotReady):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.ranking import Unlisted
@@ -26,6 +28,23 @@ class Profile(StrEnum):
 
     DEV = "dev"
     PRODUCTION = "production"
+
+
+class TrustedDocuments(StrEnum):
+    """Whether a request may name a trusted document, and whether only those run."""
+
+    OFF = "off"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+def _store(url: SecretStr) -> SecretStr:
+    scheme = urlsplit(url.get_secret_value()).scheme
+    if scheme not in {"memory", "redis", "rediss"}:
+        raise ValueError("expected memory://, redis:// or rediss://")
+    if scheme != "memory" and find_spec("redis") is None:
+        raise ValueError("Redis needs an extra: pip install jobrec[redis]")
+    return url
 
 
 class Settings(BaseSettings):
@@ -79,6 +98,31 @@ class Settings(BaseSettings):
     jwt_audience: str | None = Field(None, description="the audience that tokens must name")
     jwt_issuer: str | None = Field(None, description="the issuer that tokens must name")
     jwt_leeway: int = Field(10, description="seconds by which clocks may differ")
+    max_cost: Annotated[int, Field(ge=1_000)] = Field(
+        250_000, description="the most that one operation may cost"
+    )
+    rate_limit_requests: Annotated[int, Field(ge=0)] = Field(
+        60_000, description="requests of one caller in a minute; 0: no limit"
+    )
+    rate_limit_cost: Annotated[int, Field(ge=0)] = Field(
+        20_000_000, description="cost of one caller's operations in a minute; 0: no limit"
+    )
+    rate_limit_store: Annotated[SecretStr, AfterValidator(_store)] | None = Field(
+        None, description="redis://... counts callers for all workers; else memory:// of each"
+    )
+    trusted_documents: TrustedDocuments = Field(
+        TrustedDocuments.OFF, description="documents by their hash: off, optional or required"
+    )
+    documents: Path | None = Field(None, description="folder of the trusted documents' manifests")
+    ws_connections: Annotated[int, Field(ge=1)] = Field(
+        1_000, description="web sockets that a worker holds at once"
+    )
+    ws_connections_per_address: Annotated[int, Field(ge=1)] = Field(
+        100, description="web sockets that a worker holds at once for one address"
+    )
+    ws_idle_seconds: Annotated[float, Field(gt=0)] = Field(
+        300, description="a web socket without an operation is closed after this time"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning, error"
     )

@@ -1,0 +1,260 @@
+"""How much one caller may ask for in a minute, counted in memory and in a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as NotConnected
+from redis.retry import Retry
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
+
+from graphql_api.rates import MemoryCounters
+from graphql_api.settings import Settings
+from tests.conftest import Service, free_port, jobrec, serving
+
+MODEL = "{ model { version } }"
+LIST = "{ recommendations(userId: 1, first: 10) { userId } }"
+PRICE_OF_LIST = 22
+
+
+@contextmanager
+def caller(service: Service, address: str = "127.0.0.1") -> Iterator[httpx.Client]:
+    """Call from an address of its own: each test counts from nothing."""
+    with httpx.Client(
+        base_url=service.url, transport=httpx.HTTPTransport(local_address=address), timeout=30
+    ) as client:
+        yield client
+
+
+def ask(client: httpx.Client, query: str = MODEL) -> httpx.Response:
+    return client.post("/graphql", json={"query": query})
+
+
+def check_limited(answer: httpx.Response) -> int:
+    """Check a refusal, and return after how many seconds to come back."""
+    (error,) = answer.json()["errors"]
+    wait: int = error["extensions"]["retryAfter"]
+    assert error["extensions"] == {"code": "RATE_LIMITED", "retryAfter": wait}
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == str(wait)
+    assert 1 <= wait <= 60
+    assert "data" not in answer.json()
+    return wait
+
+
+@pytest.fixture(scope="module")
+def trained(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a state folder with a model."""
+    state = tmp_path_factory.mktemp("rates") / "state"
+    jobrec("train", "--data", demo_data, "--state", state)
+    return state
+
+
+@pytest.fixture(scope="module")
+def limited(demo_data: Path, trained: Path) -> Iterator[Service]:
+    """Run a service that lets a caller send 5 requests and spend 100 in a minute."""
+    options = ("--rate-limit-requests", "5", "--rate-limit-cost", "100")
+    with serving(demo_data, trained, *options) as running:
+        yield running
+
+
+def test_requests_beyond_the_limit_are_refused_to_that_caller_only(limited: Service) -> None:
+    with caller(limited, "127.0.0.2") as one, caller(limited, "127.0.0.3") as other:
+        assert [ask(one).status_code for _ in range(5)] == [200] * 5
+        check_limited(ask(one))
+        assert ask(other).status_code == 200
+        text = httpx.get(f"{limited.url}/metrics").text
+    assert 'jobrec_requests_total{operation="none",outcome="RATE_LIMITED"}' in text
+
+
+def test_cost_beyond_the_limit_is_refused_and_cheaper_requests_count_too(limited: Service) -> None:
+    with caller(limited, "127.0.0.4") as client:
+        answers = [ask(client, LIST) for _ in range(5)]
+    assert answers[0].json()["extensions"]["cost"]["requested"] == PRICE_OF_LIST
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429]
+    check_limited(answers[4])
+    assert "a cost of 100 is allowed" in answers[4].json()["errors"][0]["message"]
+
+
+def test_what_costs_more_than_a_minute_allows_runs_at_its_beginning(limited: Service) -> None:
+    expensive = "{ batchRecommendations(userIds: [1, 2, 3, 4, 5, 6]) { userId } }"
+    with caller(limited, "127.0.0.5") as client:
+        first = ask(client, expensive)
+        assert first.status_code == 200
+        assert first.json()["extensions"]["cost"]["requested"] > 100
+        check_limited(ask(client, expensive))
+
+
+def test_limit_counts_operations_over_websocket(limited: Service) -> None:
+    url = limited.url.replace("http", "ws") + "/graphql"
+    with connect(
+        url, subprotocols=[Subprotocol("graphql-transport-ws")], source_address=("127.0.0.6", 0)
+    ) as socket:
+        socket.send('{"type": "connection_init"}')
+        assert json.loads(socket.recv())["type"] == "connection_ack"
+        answers: list[dict[str, Any]] = []
+        for number in range(6):
+            subscribe = {"type": "subscribe", "id": str(number), "payload": {"query": MODEL}}
+            socket.send(json.dumps(subscribe))
+            answers.append(json.loads(socket.recv()))
+            if answers[-1]["type"] == "next":
+                assert json.loads(socket.recv())["type"] == "complete"
+    assert [answer["type"] for answer in answers] == ["next"] * 5 + ["error"]
+    assert answers[5]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+    with caller(limited, "127.0.0.6") as client:
+        check_limited(ask(client))
+
+
+def test_limit_counts_operations_over_server_sent_events(limited: Service) -> None:
+    with caller(limited, "127.0.0.7") as client:
+        answers = [
+            client.post("/graphql", json={"query": MODEL}, headers={"Accept": "text/event-stream"})
+            for _ in range(6)
+        ]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429]
+    check_limited(answers[5])
+
+
+def test_no_limit_where_it_is_turned_off(demo_data: Path, trained: Path) -> None:
+    options = ("--rate-limit-requests", "0", "--rate-limit-cost", "0")
+    with serving(demo_data, trained, *options) as service, caller(service) as client:
+        assert {ask(client).status_code for _ in range(50)} == {200}
+
+
+def test_password_of_the_store_stays_with_serving() -> None:
+    settings = Settings.model_validate({"rate_limit_store": "redis://:a-password@127.0.0.1/0"})
+    assert "a-password" not in repr(settings)
+    assert "a-password" not in str(settings.environment(secrets=False))
+    assert "a-password" in settings.environment(secrets=True)["JOBREC_RATE_LIMIT_STORE"]
+
+
+@pytest.mark.parametrize("store", ["memcached://127.0.0.1", "nonsense"])
+def test_store_that_is_none_is_refused_at_the_start(store: str, tmp_path: Path) -> None:
+    options = ("--data", tmp_path, "--rate-limit-store", store)
+    done = jobrec("serve", *options, check=False)
+    assert done.returncode == 2
+    assert f"JOBREC_RATE_LIMIT_STORE is '{store}'" in done.stderr
+    assert "expected memory://, redis:// or rediss://" in done.stderr
+
+
+def test_counters_in_memory_are_dropped_when_their_windows_end() -> None:
+    async def count() -> list[str]:
+        counters = MemoryCounters()
+        for number in range(1_000):
+            assert await counters.incr(f"early {number}", 0.01) == 1
+        deadline = time.monotonic() + 5
+        while len(counters.storage) > 1 and time.monotonic() < deadline:
+            await counters.incr("late", 60)
+        return list(counters.storage)
+
+    assert asyncio.run(count()) == ["late"]
+
+
+# In Redis
+
+
+class Redis:
+    """A real redis-server on a port of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            if os.environ.get("CI"):
+                pytest.fail("install redis-server")
+            pytest.skip("install redis-server")
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1"]
+        self._command += ["--save", "", "--dir", str(folder)]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        retry = Retry(ConstantBackoff(0.05), 200)
+        with redis.Redis(port=self.port, retry=retry, retry_on_error=[NotConnected]) as client:
+            client.ping()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Redis]:
+    """Run a redis-server."""
+    running = Redis(tmp_path)
+    yield running
+    running.stop()
+
+
+def test_all_workers_count_together_in_redis(store: Redis, demo_data: Path, trained: Path) -> None:
+    options = ("--workers", "2", "--rate-limit-requests", "20", "--rate-limit-store", store.url)
+    statuses: list[int] = []
+    with serving(demo_data, trained, *options) as service:
+        for _ in range(60):  # a connection each, so that both workers get some
+            with caller(service, "127.0.0.2") as client:
+                answer = ask(client)
+                statuses.append(answer.status_code)
+    assert (statuses.count(200), statuses.count(429)) == (20, 40)
+    assert statuses == sorted(statuses)
+    with redis.Redis(port=store.port, decode_responses=True) as client:
+        keys = client.keys("*")
+        assert isinstance(keys, list)
+        assert all(0 < int(str(client.ttl(key))) <= 60 for key in keys)
+    assert check_limited(answer) <= 60
+
+
+@pytest.mark.parametrize("fate", ["killed", "hanging"])
+def test_without_redis_everybody_is_let_through_and_the_log_says_so_once(
+    fate: str, store: Redis, demo_data: Path, trained: Path
+) -> None:
+    options = ("--rate-limit-requests", "3", "--rate-limit-store", store.url)
+    with serving(demo_data, trained, *options) as service, caller(service, "127.0.0.2") as client:
+        assert [ask(client).status_code for _ in range(4)] == [200] * 3 + [429]
+        if fate == "killed":
+            store.stop()
+        else:
+            store.process.send_signal(signal.SIGSTOP)
+        assert [ask(client).status_code for _ in range(20)] == [200] * 20
+        text = httpx.get(f"{service.url}/metrics").text
+        uncounted = re.search(r"^jobrec_rate_limit_unavailable_total (\S+)$", text, re.MULTILINE)
+        assert uncounted is not None
+        assert float(uncounted[1]) >= 20
+
+        if fate == "killed":
+            store.start()
+        else:
+            store.process.send_signal(signal.SIGCONT)
+        assert any(ask(client).status_code == 429 for _ in range(10_000))
+        log = service.log.read_text()
+    assert log.count("the store of the rate limits does not answer") == 1
+    assert log.count("the store of the rate limits is back") == 1
+    assert "Traceback" not in log
+
+
+def test_a_store_that_is_away_at_the_start_keeps_nobody_from_serving(
+    demo_data: Path, trained: Path
+) -> None:
+    store = f"redis://:secret@127.0.0.1:{free_port()}/0"
+    with serving(demo_data, trained, "--rate-limit-store", store) as service:
+        assert service.data_of(MODEL)["model"]["version"]
+        log = service.log.read_text()
+    assert "the store of the rate limits does not answer" in log
+    assert "secret" not in log
