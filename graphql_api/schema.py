@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
@@ -24,7 +24,6 @@ from strawberry.extensions import (
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext, ExecutionResult, Info, get_object_definition
-from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from application.managing import ModelManagement
@@ -501,20 +500,26 @@ class Schema(strawberry.Schema):
 
     hides_suggestions = False
 
-    async def execute(self, *arguments: Any, **options: Any) -> ExecutionResult:  # noqa: ANN401 - whatever the library takes
-        """Execute what has one answer; what has many is streamed."""
-        allowed = set(options.get("allowed_operation_types") or OperationType)
-        options["allowed_operation_types"] = allowed - {OperationType.SUBSCRIPTION}
-        try:
-            return await super().execute(*arguments, **options)
-        except InvalidOperationTypeError as error:
-            if error.operation_type is not OperationType.SUBSCRIPTION:
-                raise
-            refusal = GraphQLError(
-                "a subscription has many answers: prefer text/event-stream, or use a web socket",
-                extensions={"code": "NOT_ACCEPTABLE"},
-            )
-            return PreExecutionError(data=None, errors=[refusal])
+    async def execute(
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: object = None,
+        root_value: object = None,
+        operation_name: str | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """Execute a query or a mutation; subscriptions need a stream."""
+        return await super().execute(
+            query,
+            variable_values,
+            context_value,
+            root_value,
+            operation_name,
+            {*(allowed_operation_types or OperationType)} - {OperationType.SUBSCRIPTION},
+            operation_extensions,
+        )
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
