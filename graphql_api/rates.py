@@ -1,8 +1,8 @@
 """How much one caller may ask for in a minute: so many requests, and operations of such a price.
 
 Counted in fixed windows, which begin with a caller's first request: one counter a caller whatever
-an operation costs, and `retryAfter` is exact. What is refused counts, too, until the window ends. At
-the edge of two windows a caller may do twice as much within a minute, which a limit that guards
+an operation costs, and `retryAfter` is exact. What is refused counts, too, until the window ends.
+At the edge of two windows a caller may do twice as much within a minute, which a limit that guards
 against floods can bear.
 """
 
