@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,7 +32,6 @@ from strawberry.http.types import QueryParams
 from strawberry.schema._graphql_core import ResultType
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult, SubscriptionExecutionResult
-from strawberry.types.execution import PreExecutionError
 from strawberry.types.unset import UnsetType
 from threadpoolctl import threadpool_limits
 
@@ -242,7 +241,7 @@ class _Endpoint(GraphQL[Context, None]):
             _check_headers(request)
             response = await self._answer(request)
         except GraphQLError as error:
-            response = await self._document_refused(request, error)
+            response = await self._refused(request, error)
         except HTTPException as error:
             response = _refusal(error.status_code, error.reason)
         except _MethodNotAllowed as error:
@@ -265,15 +264,19 @@ class _Endpoint(GraphQL[Context, None]):
         """Show the page to whoever wants to see one, without asking who they are."""
         if self.should_render_graphql_ide(StarletteRequestAdapter(request)):
             return await graphiql.page(request)
-        return await self.run(request)
+        context = await self.get_context(request, await self.get_sub_response(request))
+        if refusal := await self.rates.request(context.caller.key):
+            return await self._refused(request, refusal)
+        return await self.run(request, context)
 
-    async def _document_refused(self, request: Request, error: GraphQLError) -> Response:
-        """Answer what names no document that may run."""
+    async def _refused(self, request: Request, error: GraphQLError) -> Response:
+        """Answer what may not become an operation: one too many, or no document that may run."""
         code = str((error.extensions or {}).get("code"))
         count_refusal(code)
         sub_response = await self.get_sub_response(request)
         if code not in UNREGISTERED:
             sub_response.status_code = 400
+        _tell_wait(sub_response, [error])
         return self.create_response({"errors": [error.formatted]}, sub_response)
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
@@ -327,18 +330,11 @@ class _Endpoint(GraphQL[Context, None]):
         root_value: None,
         sub_response: Response,
     ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
-        """Execute an operation, if the caller may."""
-        refusal = await self.rates.request(context.caller.key)
-        if refusal is None:
-            result = await super().execute_operation(
-                request, request_adapter, request_data, context, root_value, sub_response
-            )
-        else:
-            count_refusal("RATE_LIMITED")
-            result = PreExecutionError(data=None, errors=[refusal])
-        if wait := retry_after(getattr(result, "errors", None)):
-            sub_response.status_code = 429
-            sub_response.headers["Retry-After"] = str(wait)
+        """Execute an operation, and say in the status where it would cost too much by now."""
+        result = await super().execute_operation(
+            request, request_adapter, request_data, context, root_value, sub_response
+        )
+        _tell_wait(sub_response, getattr(result, "errors", None))
         return result
 
     async def process_result(
@@ -415,6 +411,13 @@ def _check_headers(request: Request) -> None:
         charset = parameters.get("charset", "utf-8").lower()
         if charset not in {"utf-8", "utf8"}:
             raise HTTPException(415, f"the charset is {charset!r}, expected utf-8")
+
+
+def _tell_wait(sub_response: Response, errors: Iterable[GraphQLError] | None) -> None:
+    """Say in status and header that a caller has to wait, where the errors say so."""
+    if wait := retry_after(errors):
+        sub_response.status_code = 429
+        sub_response.headers["Retry-After"] = str(wait)
 
 
 class _MethodNotAllowed(Exception):

@@ -131,6 +131,15 @@ def test_limit_counts_operations_over_server_sent_events(limited: Service) -> No
     check_limited(answers[5])
 
 
+def test_what_is_no_operation_counts_too(limited: Service) -> None:
+    with caller(limited, "127.0.0.8") as client:
+        bodies = [b"{", b"null", b'{"documentId": "x"}', b"{}", b'{"query": "{"}', b"{"]
+        json_type = {"Content-Type": "application/json"}
+        answers = [client.post("/graphql", content=body, headers=json_type) for body in bodies]
+    assert 429 not in {answer.status_code for answer in answers[:5]}
+    check_limited(answers[5])
+
+
 def test_no_limit_where_it_is_turned_off(demo_data: Path, trained: Path) -> None:
     options = ("--rate-limit-requests", "0", "--rate-limit-cost", "0")
     with serving(demo_data, trained, *options) as service, caller(service) as client:
