@@ -297,7 +297,21 @@ class _Endpoint(GraphQL[Context, None]):
         return Context(self._services, caller, remote)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
-        """Tell who calls by the connection's parameters, too: browsers cannot send headers."""
+        """Tell who calls before anything is asked."""
+        try:
+            await self.identify_socket(context)
+        except (Unauthenticated, KeysUnavailable) as error:
+            count_refusal("UNAUTHENTICATED")
+            raise ConnectionRejectionError from error
+        return await super().on_ws_connect(context)
+
+    async def identify_socket(self, context: Context) -> None:
+        """Tell who calls by the connection's parameters, too: browsers cannot send headers.
+
+        Raises:
+            Unauthenticated: by these credentials, nobody, or nobody any more.
+            KeysUnavailable: they cannot be checked at present.
+        """
         assert context.socket is not None  # noqa: S101 - made so by get_context
         given = [
             value
@@ -305,12 +319,7 @@ class _Endpoint(GraphQL[Context, None]):
             if name.lower() == "authorization" and value is not None
         ]
         authorization = given[0] if given else context.socket.headers.get("authorization")
-        try:
-            context.caller = await self._identify(context.socket, authorization)
-        except (Unauthenticated, KeysUnavailable) as error:
-            count_refusal("UNAUTHENTICATED")
-            raise ConnectionRejectionError from error
-        return await super().on_ws_connect(context)
+        context.caller = await self._identify(context.socket, authorization)
 
     async def _identify(self, connection: HTTPConnection, authorization: object) -> Caller:
         return await self._authenticator.identify(authorization, _address(connection))

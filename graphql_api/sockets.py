@@ -4,6 +4,7 @@ A connection that breaks one is closed with a code that says which:
 
 1009  a message exceeds `MAX_BODY_BYTES`; the server itself closes
 4400  a message is none of graphql-transport-ws
+4403  the credentials are not valid, or not any more when an operation is asked for
 4408  no `connection_init` within `INIT_SECONDS`
 4450  this worker process holds as many connections as it may
 4451  the address holds as many connections as it may
@@ -33,7 +34,9 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
     SubscribeMessagePayload,
 )
 
+from graphql_api.auth import Unauthenticated
 from graphql_api.documents import Documents
+from graphql_api.jwts import KeysUnavailable
 from graphql_api.probes import count_refusal
 from graphql_api.rates import Rates
 from graphql_api.schema import Context
@@ -100,6 +103,9 @@ class _Guarded(Protocol):
     sockets: Sockets
     documents: Documents
 
+    async def identify_socket(self, context: Context) -> None:
+        """Tell who calls."""
+
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """graphql-transport-ws within bounds."""
@@ -108,6 +114,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         super().__init__(**given)
         view = cast("_Guarded", self.view)
         self._rates, self._sockets, self._documents = view.rates, view.sockets, view.documents
+        self._identify = view.identify_socket
         self._idle_since = time.monotonic()
 
     async def handle(self) -> None:
@@ -142,6 +149,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """Tell whether an operation may begin, after saying why if not; put its document in."""
         if len(self.operations) >= MAX_OPERATIONS:
             await self._close(_TOO_MANY_OPERATIONS)
+            return False
+        try:
+            await self._identify(self.context)
+        except (Unauthenticated, KeysUnavailable) as error:
+            await self._close(_Close(4403, str(error)))
             return False
         if refusal := await self._rates.request(self.context.caller.key):
             await self._refuse(message["id"], refusal)

@@ -389,6 +389,32 @@ def test_nothing_is_answered_on_a_web_socket_before_it_is_known_who_calls(
     assert closed.value.rcvd.code == 4401
 
 
+def test_web_socket_is_closed_at_the_first_operation_after_its_token_was_revoked(
+    guarded: Guarded,
+) -> None:
+    token = create_token(guarded.service, "read", "short-lived")
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"{guarded.url.replace('http', 'ws', 1)}/graphql"
+    protocols = [Subprotocol("graphql-transport-ws")]
+    with connect(url, subprotocols=protocols, additional_headers=headers) as socket:
+
+        def ask(operation_id: str) -> None:
+            message = {"type": "subscribe", "id": operation_id, "payload": {"query": QUERY}}
+            socket.send(json.dumps(message))
+
+        socket.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(socket.recv(30))["type"] == "connection_ack"
+        ask("1")
+        assert [json.loads(socket.recv(30))["type"] for _ in range(2)] == ["next", "complete"]
+        jobrec("tokens", "revoke", "short-lived", "--state", guarded.service.state)
+        ask("2")
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(30)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4403
+    assert closed.value.rcvd.reason == "the token is unknown or was revoked"
+
+
 def test_page_is_shown_to_those_without_credentials(guarded: Guarded) -> None:
     for path in ("/", "/graphql"):
         answer = httpx.get(f"{guarded.url}{path}", headers={"Accept": "text/html"})
