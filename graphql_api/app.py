@@ -4,52 +4,26 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
 
-import orjson
-from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
-from graphql import GraphQLError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import Message, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketState
-from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
-from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
-from strawberry.http.base import BaseRequestProtocol
-from strawberry.http.exceptions import NonJsonMessageReceived
-from strawberry.http.parse_content_type import parse_content_type
-from strawberry.http.streaming import HTTPStreamTransport
-from strawberry.http.types import QueryParams
-from strawberry.schema._graphql_core import ResultType
-from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.types import ExecutionResult, SubscriptionExecutionResult
-from strawberry.types.unset import UnsetType
 from threadpoolctl import threadpool_limits
 
 from application.training import Retraining
 from graphql_api import graphiql
-from graphql_api.auth import Authenticator, Caller, Unauthenticated, anonymous
 from graphql_api.container import Container
-from graphql_api.documents import UNREGISTERED, Documents
-from graphql_api.jwts import KeysUnavailable
-from graphql_api.limits import MAX_BODY_BYTES
-from graphql_api.negotiation import RESPONSE_JSON, EventStream, is_acceptable, preferred
+from graphql_api.endpoint import Endpoint, Guards, error_response
 from graphql_api.pricing import Priced
-from graphql_api.probes import Observed, count_refusal, probes
-from graphql_api.rates import Rates, retry_after
+from graphql_api.probes import Observed, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
-from graphql_api.schema import Context, Schema, Services, create_schema
+from graphql_api.schema import Services, create_schema
 from graphql_api.settings import Profile, Settings
-from graphql_api.sockets import INIT_SECONDS, SocketHandler, SocketLimits, Sockets
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -80,14 +54,14 @@ def create_app(settings: Settings) -> Starlette:
         yield
         runtime.stop()
 
-    guards = _Guards.by(settings, container.authenticator())
+    guards = Guards.by(settings, container.authenticator())
     pages = [Route("/", graphiql.page), graphiql.assets()]
     schema = create_schema(
         Observed,
         checks=[lambda: Priced(settings.max_cost, guards.spend)],
         profile=settings.profile,
     )
-    endpoint = _Endpoint(services, schema, guards)
+    endpoint = Endpoint(services, schema, guards)
     return Starlette(
         routes=[
             Route("/graphql", endpoint),
@@ -135,345 +109,5 @@ def configure_logging(settings: Settings) -> None:
     server.setLevel(max(server.getEffectiveLevel(), logging.INFO))
 
 
-class _WebSocketAdapter(ASGIWebSocketAdapter):
-    """Lets the protocol answer what is no message, and what comes after the end.
-
-    Otherwise either would end in a traceback.
-    """
-
-    async def iter_json(
-        self, *, ignore_parsing_errors: bool = False
-    ) -> AsyncGenerator[object, None]:
-        """Return the messages as they come."""
-        try:
-            async for message in super().iter_json(ignore_parsing_errors=ignore_parsing_errors):
-                yield message
-        except HTTPException as error:
-            raise NonJsonMessageReceived from error
-
-    async def send_json(self, message: Mapping[str, object]) -> None:
-        """Send a message, unless the connection was closed in the meantime."""
-        if self.ws.application_state is not WebSocketState.DISCONNECTED:
-            await super().send_json(message)
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close the connection, unless that was done in the meantime."""
-        if self.ws.application_state is not WebSocketState.DISCONNECTED:
-            await super().close(code, reason)
-
-
-@dataclass(frozen=True)
-class _Guards:
-    """What stands between a request and its execution.
-
-    Attributes:
-        methods: of HTTP, that are taken.
-        origins: of other pages, that may call.
-    """
-
-    authenticator: Authenticator
-    rates: Rates
-    sockets: Sockets
-    documents: Documents
-    methods: Sequence[str]
-    origins: Sequence[str]
-
-    @classmethod
-    def by(cls, settings: Settings, authenticator: Authenticator) -> _Guards:
-        """Return the guards that the owner set."""
-        store = settings.rate_limit_store
-        return cls(
-            authenticator,
-            Rates(
-                settings.rate_limit_requests,
-                settings.rate_limit_cost,
-                "memory://" if store is None else store.get_secret_value(),
-            ),
-            Sockets(
-                SocketLimits(
-                    settings.ws_connections,
-                    settings.ws_connections_per_address,
-                    settings.ws_idle_seconds,
-                )
-            ),
-            Documents.load(settings.trusted_documents, settings.documents),
-            ("GET", "POST") if settings.profile is Profile.DEV else ("POST",),
-            settings.origins,
-        )
-
-    async def spend(self, context: Context, price: int) -> GraphQLError | None:
-        """Count what an operation costs its caller."""
-        return await self.rates.spend(context.caller.key, price)
-
-
-class _Endpoint(GraphQL[Context, None]):
-    """`/graphql`: pages for browsers, JSON for everybody else, a code on every error."""
-
-    websocket_adapter_class = _WebSocketAdapter
-    stream_transport_classes_by_protocol: Mapping[str, type[HTTPStreamTransport]] = {
-        GRAPHQL_SSE_PROTOCOL: EventStream
-    }
-    graphql_transport_ws_handler_class = SocketHandler
-
-    def __init__(self, services: Services, schema: Schema, guards: _Guards) -> None:
-        super().__init__(
-            schema,
-            graphql_ide=None,
-            allowed_origins=guards.origins,
-            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
-            connection_init_wait_timeout=timedelta(seconds=INIT_SECONDS),
-        )
-        self.rates = guards.rates
-        self.sockets = guards.sockets
-        self.documents = guards.documents
-        self._services = services
-        self._authenticator = guards.authenticator
-        self._methods = guards.methods
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
-            return
-        request = Request(scope, _limited(receive))
-        try:
-            self._check_method(request)
-            _check_headers(request)
-            response = await self._answer(request)
-        except GraphQLError as error:
-            response = await self._refused(request, error)
-        except HTTPException as error:
-            response = _refusal(error.status_code, error.reason)
-        except _MethodNotAllowed as error:
-            response = _refusal(405, str(error), {"Allow": ", ".join(self._methods)})
-        except Unauthenticated as error:
-            response = _refusal(401, str(error), {"WWW-Authenticate": error.challenge})
-        except KeysUnavailable as error:
-            response = _refusal(503, str(error), {"Retry-After": "5"})
-        except _BodyTooLarge:
-            response = _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
-        await response(scope, receive, send)
-
-    def _check_method(self, request: Request) -> None:
-        if request.method not in self._methods:
-            raise _MethodNotAllowed(
-                f"{request.method} is not allowed; use {' or '.join(self._methods)}"
-            )
-
-    async def _answer(self, request: Request) -> Response:
-        """Show the page to whoever wants to see one, without asking who they are."""
-        if self.should_render_graphql_ide(StarletteRequestAdapter(request)):
-            return await graphiql.page(request)
-        context = await self.get_context(request, await self.get_sub_response(request))
-        if refusal := await self.rates.request(context.caller.key):
-            return await self._refused(request, refusal)
-        return await self.run(request, context)
-
-    async def _refused(self, request: Request, error: GraphQLError) -> Response:
-        """Answer what may not become an operation: one too many, or no document that may run."""
-        code = str((error.extensions or {}).get("code"))
-        count_refusal(code)
-        sub_response = await self.get_sub_response(request)
-        if code not in UNREGISTERED:
-            sub_response.status_code = 400
-        _tell_wait(sub_response, [error])
-        return self.create_response({"errors": [error.formatted]}, sub_response)
-
-    def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
-        """Tell whether a browser wants the page, and no document that it names by its hash."""
-        names_document = {"documentId", "extensions"} & request.query_params.keys()
-        return not names_document and super().should_render_graphql_ide(request)
-
-    async def get_context(
-        self,
-        request: Request | WebSocket,
-        response: Response | WebSocket,  # noqa: ARG002 - the library's signature
-    ) -> Context:
-        """Tell who calls; on a web socket its first message does."""
-        remote = _address(request)
-        if isinstance(request, WebSocket):
-            return Context(self._services, anonymous(remote), remote, socket=request)
-        caller = await self._identify(request, request.headers.get("authorization"))
-        return Context(self._services, caller, remote)
-
-    async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
-        """Tell who calls before anything is asked."""
-        try:
-            await self.identify_socket(context)
-        except (Unauthenticated, KeysUnavailable) as error:
-            count_refusal("UNAUTHENTICATED")
-            raise ConnectionRejectionError from error
-        return await super().on_ws_connect(context)
-
-    async def identify_socket(self, context: Context) -> None:
-        """Tell who calls by the connection's parameters, too: browsers cannot send headers.
-
-        Raises:
-            Unauthenticated: by these credentials, nobody, or nobody any more.
-            KeysUnavailable: they cannot be checked at present.
-        """
-        assert context.socket is not None  # noqa: S101 - made so by get_context
-        given = [
-            value
-            for name, value in context.connection_params.items()
-            if name.lower() == "authorization" and value is not None
-        ]
-        authorization = given[0] if given else context.socket.headers.get("authorization")
-        context.caller = await self._identify(context.socket, authorization)
-
-    async def _identify(self, connection: HTTPConnection, authorization: object) -> Caller:
-        return await self._authenticator.identify(authorization, _address(connection))
-
-    async def get_sub_response(self, request: Request | WebSocket) -> Response:
-        """Carry the media type that the client prefers to where the answer is made."""
-        response = await super().get_sub_response(request)
-        response.media_type = preferred(request.headers.get("accept"))
-        return response
-
-    async def execute_operation(
-        self,
-        request: Request,
-        request_adapter: AsyncHTTPRequestAdapter,
-        request_data: GraphQLRequestData | list[GraphQLRequestData],
-        context: Context,
-        root_value: None,
-        sub_response: Response,
-    ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
-        """Execute an operation, and say in the status where it would cost too much by now."""
-        result = await super().execute_operation(
-            request, request_adapter, request_data, context, root_value, sub_response
-        )
-        _tell_wait(sub_response, getattr(result, "errors", None))
-        return result
-
-    async def process_result(
-        self,
-        request: Request,  # noqa: ARG002 - the library's signature
-        result: ResultType,
-    ) -> GraphQLHTTPResponse:
-        """Leave `data` out where nothing was executed, as the GraphQL specification has it."""
-        answer = process_result(result)
-        errors = getattr(result, "errors", None)
-        if errors and all(error.path is None for error in errors):
-            answer.pop("data", None)
-        return answer
-
-    def create_response(
-        self,
-        response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse],
-        sub_response: Response,
-    ) -> Response:
-        """Answer in the media type that the client prefers, with the status that goes with it."""
-        is_refused = sub_response.media_type == RESPONSE_JSON and "data" not in response_data
-        return Response(
-            self.encode_json(response_data),
-            sub_response.status_code or (400 if is_refused else 200),
-            headers=sub_response.headers,
-            media_type=sub_response.media_type,
-        )
-
-    def parse_json(self, data: str | bytes) -> dict[str, Any]:
-        """Read a request's body, with the document that it names."""
-        return self.documents.resolve(self.decode_json(data))
-
-    def parse_query_params(self, params: QueryParams) -> dict[str, Any]:
-        """Read a request from the address, with the document that it names."""
-        given: dict[str, Any] = dict(params)
-        for name in ("variables", "extensions"):
-            if given.get(name):
-                given[name] = self.decode_json(given[name])
-        return self.documents.resolve(given)
-
-    def decode_json(self, data: str | bytes) -> dict[str, Any]:
-        """Read JSON; a request is an object."""
-        try:
-            decoded = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise HTTPException(400, f"the body is not JSON: {error}") from error
-        if not isinstance(decoded, dict):
-            raise HTTPException(400, "the request is not a JSON object")
-        return decoded
-
-    def encode_json(self, data: object) -> str:
-        """Write JSON, as text: web socket messages must not be binary."""
-        return orjson.dumps(data).decode()
-
-
-def _address(connection: HTTPConnection) -> str:
-    return "unknown" if connection.client is None else connection.client.host
-
-
-def _check_headers(request: Request) -> None:
-    """Refuse what cannot be answered before anything of the body is read.
-
-    Raises:
-        HTTPException: 406 or 415.
-    """
-    accept = request.headers.get("accept")
-    if not is_acceptable(accept):
-        raise HTTPException(406, f"nothing of {accept!r} can be answered; {RESPONSE_JSON} can")
-    if request.method == "POST":
-        given = request.headers.get("content-type", "")
-        media_type, parameters = parse_content_type(given)
-        if media_type != "application/json":
-            raise HTTPException(415, f"the content type is {given!r}, expected application/json")
-        charset = parameters.get("charset", "utf-8").lower()
-        if charset not in {"utf-8", "utf8"}:
-            raise HTTPException(415, f"the charset is {charset!r}, expected utf-8")
-
-
-def _tell_wait(sub_response: Response, errors: Iterable[GraphQLError] | None) -> None:
-    """Say in status and header that a caller has to wait, where the errors say so."""
-    if wait := retry_after(errors):
-        sub_response.status_code = 429
-        sub_response.headers["Retry-After"] = str(wait)
-
-
-class _MethodNotAllowed(Exception):
-    """The request's method is none of those that are answered."""
-
-
-class _BodyTooLarge(Exception):
-    """The request's body exceeds the limit."""
-
-
-def _limited(receive: Receive) -> Receive:
-    """Count a body while it comes, so that a large one is not even held."""
-    size = 0
-
-    async def counted() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > MAX_BODY_BYTES:
-            raise _BodyTooLarge
-        return message
-
-    return counted
-
-
 async def _not_found(request: Request, _: Exception) -> Response:
-    return _error(404, "NOT_FOUND", f"there is nothing at {request.url.path}")
-
-
-def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
-    codes = {
-        401: "UNAUTHENTICATED",
-        405: "METHOD_NOT_ALLOWED",
-        406: "NOT_ACCEPTABLE",
-        413: "PAYLOAD_TOO_LARGE",
-        415: "UNSUPPORTED_MEDIA_TYPE",
-        503: "AUTHENTICATION_UNAVAILABLE",
-    }
-    code = codes.get(status, "BAD_REQUEST")
-    count_refusal(code)
-    return _error(status, code, reason, headers)
-
-
-def _error(
-    status: int, code: str, reason: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    error: dict[str, Any] = {"message": reason, "extensions": {"code": code}}
-    return Response(
-        orjson.dumps({"errors": [error]}), status, headers, media_type="application/json"
-    )
+    return error_response(404, "NOT_FOUND", f"there is nothing at {request.url.path}")
