@@ -17,8 +17,8 @@ from application.managing import ModelManagement
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
 from domain.errors import TrainingError
-from domain.evaluation import PromotionPolicy
 from domain.ports import SnapshotStore, Trainer, TrainingRuns
+from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
 from graphql_api.runtime import available_cores
