@@ -1,4 +1,4 @@
-"""How good is a model, and may it go live?
+"""How good are ranked lists, judged by what people went on to do?
 
 Metrics are exact: a person's list is ranked over all jobs, never over a sample of them, which
 would mislead (Krichene and Rendle: On Sampled Metrics for Item Recommendation, 2020).
@@ -6,11 +6,18 @@ would mislead (Krichene and Rendle: On Sampled Metrics for Item Recommendation, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domain.model import ActivityTally, BoolArray, IdArray
+
+MetricArray = NDArray[np.float64]
+
+_OVERLAP_CELLS = 1 << 24
+"""Lists are compared in blocks of so many pairs of places, a byte each."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +61,10 @@ class Targets:
 
 
 def measure(targets: Targets, lists: IdArray) -> dict[str, float]:
-    """Return the quality of ranked lists, averaged over people.
+    """Return the quality of ranked lists averaged over people, and how many jobs they show.
 
-    With t targets of a person and a hit h_i in {0, 1} at rank i = 1..k:
-
-        recall@k    = sum h_i / t
-        precision@k = sum h_i / k
-        ndcg@k      = sum h_i / log2(i + 1), over the same sum for min(t, k) hits at the top
-        map@k       = sum over hits of precision@i, over min(t, k)
-        mrr@k       = 1 / rank of the first hit, 0 without one
-        coverage@k  = distinct jobs shown; a count, not an average
-
-    Järvelin and Kekäläinen: Cumulated Gain-Based Evaluation of IR Techniques (2002) for NDCG.
+    The metrics are those of `per_person` at the lists' whole length k, and `coverage@k`, the
+    count of distinct jobs.
 
     Args:
         targets: of n people, each with at least one.
@@ -74,21 +73,54 @@ def measure(targets: Targets, lists: IdArray) -> dict[str, float]:
     people, k = lists.shape
     if not people:
         return {}
+    means = {name: float(each.mean()) for name, each in per_person(targets, lists, [k]).items()}
+    return {**means, f"coverage@{k}": float(len(np.unique(lists[lists >= 0])))}
+
+
+def per_person(targets: Targets, lists: IdArray, ks: Sequence[int]) -> dict[str, MetricArray]:
+    """Return the quality of each person's ranked list, cut at several lengths.
+
+    With t targets of a person and a hit h_i in {0, 1} at rank i = 1..k:
+
+        recall@k    = sum h_i / t
+        precision@k = sum h_i / k
+        ndcg@k      = sum h_i / log2(i + 1), over the same sum for min(t, k) hits at the top
+        map@k       = sum over hits of precision@i, over min(t, k)
+        mrr@k       = 1 / rank of the first hit, 0 without one
+        hit_rate@k  = 1 with any hit, else 0
+
+    Järvelin and Kekäläinen: Cumulated Gain-Based Evaluation of IR Techniques (2002) for NDCG.
+
+    Args:
+        targets: of n people, each with at least one.
+        lists: shape (n, K), job ids without duplicates in a list, -1 where a list is short.
+        ks: lengths, each from 1 to K.
+
+    Returns:
+        by metric@k, shape (n,).
+    """
+    people, longest = lists.shape
     hits = targets.hits(lists).astype(np.float64)
     totals = np.bincount(targets.owners, minlength=people)
-    reachable = np.minimum(totals, k)
-    discounts = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.concatenate([[0.0], np.cumsum(discounts)])[reachable]
-    precisions = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
-    first = np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1), 0.0)
-    return {
-        f"recall@{k}": float((hits.sum(axis=1) / totals).mean()),
-        f"precision@{k}": float(hits.mean()),
-        f"ndcg@{k}": float((hits @ discounts / ideal).mean()),
-        f"map@{k}": float(((precisions * hits).sum(axis=1) / reachable).mean()),
-        f"mrr@{k}": float(first.mean()),
-        f"coverage@{k}": float(len(np.unique(lists[lists >= 0]))),
-    }
+    ranks = np.arange(1, longest + 1)
+    discounts = 1 / np.log2(ranks + 1)
+    ideal = np.concatenate([[0.0], np.cumsum(discounts)])
+    found = np.cumsum(hits, axis=1)
+    gains = np.cumsum(hits * discounts, axis=1)
+    precisions = np.cumsum(hits * found / ranks, axis=1)
+    first = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, np.inf)
+    metrics: dict[str, MetricArray] = {}
+    for k in ks:
+        reachable = np.minimum(totals, k)
+        metrics |= {
+            f"recall@{k}": found[:, k - 1] / totals,
+            f"precision@{k}": found[:, k - 1] / k,
+            f"ndcg@{k}": gains[:, k - 1] / ideal[reachable],
+            f"map@{k}": precisions[:, k - 1] / reachable,
+            f"mrr@{k}": np.where(first <= k, 1 / first, 0.0),
+            f"hit_rate@{k}": (first <= k).astype(np.float64),
+        }
+    return metrics
 
 
 def mean_overlap(first: IdArray, second: IdArray) -> float:
@@ -100,6 +132,11 @@ def mean_overlap(first: IdArray, second: IdArray) -> float:
     """
     if not first.size:
         return 1.0
-    shared = (first[:, :, None] == second[:, None, :]) & (first[:, :, None] >= 0)
-    lengths = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
-    return float((shared.sum(axis=(1, 2)) / np.maximum(1, lengths)).mean())
+    height = max(1, _OVERLAP_CELLS // first.shape[1] ** 2)
+    total = 0.0
+    for start in range(0, len(first), height):
+        ours, theirs = first[start : start + height], second[start : start + height]
+        shared = (ours[:, :, None] == theirs[:, None, :]) & (ours[:, :, None] >= 0)
+        lengths = np.maximum((ours >= 0).sum(axis=1), (theirs >= 0).sum(axis=1))
+        total += float((shared.sum(axis=(1, 2)) / np.maximum(1, lengths)).sum())
+    return total / len(first)

@@ -31,7 +31,7 @@ class Split:
     Attributes:
         train: what the model under test may learn from.
         held_out: pairs that it must predict; none of them is in `train`.
-        cutoff: the time between the two, None where the split is random.
+        cutoff: the time between the two, None where no time parts them.
     """
 
     train: ActivityTally

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import ir_measures
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.metrics import Targets, mean_overlap, measure
+from domain.metrics import Targets, mean_overlap, measure, per_person
 from domain.model import ActivityTally, IdArray
 
 NAN = math.nan
@@ -74,7 +75,7 @@ def measured(targets: dict[int, set[int]], lists: Sequence[Sequence[int]]) -> di
 
 def plainly_measured(targets: list[set[int]], lists: list[list[int]], k: int) -> dict[str, float]:
     """Compute all metrics without numpy, each by its textbook definition."""
-    sums = dict.fromkeys(("recall", "precision", "ndcg", "map", "mrr"), 0.0)
+    sums = dict.fromkeys(("recall", "precision", "ndcg", "map", "mrr", "hit_rate"), 0.0)
     for wanted, given_list in zip(targets, lists, strict=True):
         ranks = [rank for rank, job in enumerate(given_list, 1) if job in wanted]
         best = range(1, min(len(wanted), k) + 1)
@@ -84,6 +85,7 @@ def plainly_measured(targets: list[set[int]], lists: list[list[int]], k: int) ->
         sums["ndcg"] += gain / sum(1 / math.log2(rank + 1) for rank in best)
         sums["map"] += sum(found / rank for found, rank in enumerate(ranks, 1)) / len(best)
         sums["mrr"] += 1 / ranks[0] if ranks else 0.0
+        sums["hit_rate"] += 1.0 if ranks else 0.0
     shown = {job for given_list in lists for job in given_list if job >= 0}
     means = {f"{name}@{k}": total / len(targets) for name, total in sums.items()}
     return {**means, f"coverage@{k}": float(len(shown))}
@@ -100,6 +102,7 @@ class TestMeasure:
                 "ndcg@4": 1.5 / 2.1309297535714573,
                 "map@4": (1 / 1 + 2 / 3) / 3,
                 "mrr@4": 1.0,
+                "hit_rate@4": 1.0,
                 "coverage@4": 4,
             },
             abs=1e-12,
@@ -114,6 +117,7 @@ class TestMeasure:
                 "ndcg@2": 0.6309297535714574 / 2,
                 "map@2": 0.25,
                 "mrr@2": 0.25,
+                "hit_rate@2": 0.5,
                 "coverage@2": 2,
             },
             abs=1e-12,
@@ -145,6 +149,78 @@ class TestMeasure:
         assert found == pytest.approx(expected, abs=1e-9)
 
 
+class TestPerPerson:
+    def test_cuts_each_persons_list_at_every_length(self) -> None:
+        held_out = tally_of([(1, 10, 1.0), (1, 30, 1.0), (2, 7, 1.0)])
+        targets = Targets.of(held_out, 2, seed=0)
+
+        found = per_person(targets, matrix([20, 10, 30], [7, -1, -1]), [1, 3])
+
+        expected = {
+            "recall@1": [0, 1],
+            "precision@1": [0, 1],
+            "ndcg@1": [0, 1],
+            "map@1": [0, 1],
+            "mrr@1": [0, 1],
+            "hit_rate@1": [0, 1],
+            "recall@3": [1, 1],
+            "precision@3": [2 / 3, 1 / 3],
+            # Hits at ranks 2 and 3 add 0.630930 + 0.5; at the top they would add 1.630930
+            "ndcg@3": [1.1309297535714573 / 1.6309297535714573, 1],
+            "map@3": [(1 / 2 + 2 / 3) / 2, 1],
+            "mrr@3": [1 / 2, 1],
+            "hit_rate@3": [1, 1],
+        }
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            assert found[name].tolist() == pytest.approx(values, abs=1e-12), name
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_equals_another_library_on_random_rankings(self, seed: int) -> None:
+        people, jobs, ks = 200, 300, [1, 5, 10, 20]
+        chance = np.random.default_rng(seed)
+        wanted = [chance.choice(jobs, chance.integers(1, 40), replace=False) for _ in range(people)]
+        lists = np.stack([chance.permutation(jobs)[: ks[-1]] for _ in range(people)])
+        lists[::7, 12:] = -1
+        held_out = tally_of(
+            [(user, int(job), 1.0) for user, own in enumerate(wanted) for job in own]
+        )
+
+        found = per_person(Targets.of(held_out, people, seed=0), lists, ks)
+
+        totals = np.array([len(own) for own in wanted])
+        for (name, k, user), value in by_ir_measures(wanted, lists, ks).items():
+            # trec_eval divides average precision by all targets, also by those beyond rank k
+            scale = totals[user] / min(totals[user], k) if name == "map" else 1.0
+            assert found[f"{name}@{k}"][user] == pytest.approx(value * scale, abs=1e-9), name
+
+
+def by_ir_measures(
+    wanted: Sequence[IdArray], lists: IdArray, ks: Sequence[int]
+) -> dict[tuple[str, int, int], float]:
+    """Return what ir-measures finds, by metric, length and person."""
+    names = {"R": "recall", "P": "precision", "nDCG": "ndcg", "AP": "map", "RR": "mrr"}
+    names["Success"] = "hit_rate"
+    relevant = [
+        ir_measures.Qrel(str(user), str(job), 1)
+        for user, own in enumerate(wanted)
+        for job in own.tolist()
+    ]
+    ranked = [
+        ir_measures.ScoredDoc(str(user), str(job), -float(rank))
+        for user, own in enumerate(lists.tolist())
+        for rank, job in enumerate(own)
+        if job >= 0
+    ]
+    asked = [ir_measures.parse_measure(f"{name}@{k}") for name in names for k in ks]
+    return {
+        (names[str(each.measure).split("@")[0]], each.measure["cutoff"], int(each.query_id)): (
+            each.value
+        )
+        for each in ir_measures.iter_calc(asked, relevant, ranked)
+    }
+
+
 class TestMeanOverlap:
     @pytest.mark.parametrize(
         ("first", "second", "overlap"),
@@ -164,6 +240,12 @@ class TestMeanOverlap:
     ) -> None:
         assert mean_overlap(matrix(*first), matrix(*second)) == pytest.approx(overlap)
         assert mean_overlap(matrix(*second), matrix(*first)) == pytest.approx(overlap)
+
+    def test_of_more_people_than_fit_a_block_is_the_mean_of_all(self) -> None:
+        first = np.arange(300).reshape(3, 100).repeat(1_000, axis=0)
+        second = first.copy()
+        second[:1_000, 50:] = -1
+        assert mean_overlap(first, second) == pytest.approx((0.5 + 1 + 1) / 3)
 
     def test_of_nobody_is_whole(self) -> None:
         nobody = np.empty((0, 10), dtype=np.int64)
