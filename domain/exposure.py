@@ -108,7 +108,7 @@ class Exposure:
         rarer = np.where(swapped, right, left).ravel()
         other = np.where(swapped, left, right).ravel()
         cells = np.flatnonzero((rarer >= 0) & (other >= 0))
-        cells = cells[np.argsort(rarer[cells], kind="stable")]
+        cells = cells[np.argsort(rarer[cells])]
         starts = np.flatnonzero(np.diff(rarer[cells], prepend=-1))
         flat = cosines.ravel()
         for own in np.split(cells, starts[1:]) if len(cells) else []:

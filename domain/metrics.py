@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.model import ActivityTally, BoolArray, IdArray
+from domain.model import ActivityTally, BoolArray, IdArray, IndexArray
 
 MetricArray = NDArray[np.float64]
 
@@ -44,6 +44,18 @@ class Targets:
         chosen = np.isin(held_out.user_ids, user_ids)
         owners = np.searchsorted(user_ids, held_out.user_ids[chosen])
         return cls(user_ids, owners, held_out.job_ids[chosen])
+
+    def select(self, chosen: BoolArray) -> tuple[Targets, IndexArray]:
+        """Keep some of the targets, and the people who have any of them.
+
+        Args:
+            chosen: shape (targets,), whether a target is kept.
+
+        Returns:
+            the rest, and the positions of its people in `user_ids`.
+        """
+        people, owners = np.unique(self.owners[chosen], return_inverse=True)
+        return Targets(self.user_ids[people], owners, self.job_ids[chosen]), people
 
     def hits(self, lists: IdArray) -> BoolArray:
         """Tell which places of the lists hold a target of their person.

@@ -81,9 +81,13 @@ class ScoringPolicy:
         total: FloatArray = (score + applied).astype(np.float32, copy=False)
         return total
 
+    def score(self, tally: ActivityTally) -> FloatArray:
+        """Score every pair of a tally, shape (pairs,)."""
+        return self.scores(tally.counts)
+
     def interactions(self, tally: ActivityTally) -> Interactions:
         """Score a tally and arrange it as the user-item matrix."""
-        return Interactions.from_tally(tally, self.scores(tally.counts))
+        return Interactions.from_tally(tally, self.score(tally))
 
 
 def one_each(tally: ActivityTally) -> FloatArray:

@@ -13,14 +13,16 @@ from adapters.factors import FactorRecommender
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
+from application.evaluating import Evaluating
 from application.managing import ModelManagement
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
 from domain.errors import TrainingError
-from domain.ports import SnapshotStore, Trainer, TrainingRuns
+from domain.ports import Recipe, SnapshotStore, Trainer, TrainingRuns
 from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
+from domain.significance import Bootstrap
 from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
 
@@ -55,6 +57,27 @@ def _als_trainer(settings: Settings) -> AlsTrainer:
             iterations=settings.iterations,
             threads=settings.threads or available_cores(),
         )
+    )
+
+
+def _evaluating(
+    settings: Settings,
+    log: JsonlActivityLog,
+    trainer: Trainer,
+    scoring: ScoringPolicy,
+    models: Models,
+    snapshots: SnapshotStore,
+) -> Evaluating:
+    from adapters.baselines import baselines
+
+    return Evaluating(
+        log=log,
+        recipe=Recipe(trainer.parameters["name"], scoring.score, trainer),
+        baselines=baselines(),
+        models=models,
+        snapshots=snapshots,
+        bootstrap=Bootstrap(seed=settings.seed),
+        seed=settings.seed,
     )
 
 
@@ -128,4 +151,7 @@ class Container(containers.DeclarativeContainer):
         learning=learning,
         clock=clock,
         libraries=providers.Callable(_libraries),
+    )
+    evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
+        _evaluating, settings, activity_log, trainer, scoring, models, snapshots
     )

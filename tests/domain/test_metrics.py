@@ -62,6 +62,18 @@ class TestTargets:
         targets = Targets.of(tally_of([(1, 5, 1.0)]), 9, 0)
         assert targets.hits(matrix([4, 6, -1])).tolist() == [[False, False, False]]
 
+    def test_some_of_them_keep_their_people_only(self) -> None:
+        targets = Targets.of(
+            tally_of([(1, 10, 1.0), (1, 30, 1.0), (2, 20, 1.0), (3, 9, 1.0)]), 9, 0
+        )
+
+        some, people = targets.select(np.array([False, True, False, True]))
+
+        assert people.tolist() == [0, 2]
+        assert some.user_ids.tolist() == [1, 3]
+        assert some.owners.tolist() == [0, 1]
+        assert some.job_ids.tolist() == [30, 9]
+
     def test_of_nobody_hit_nothing(self) -> None:
         targets = Targets.of(ActivityTally.empty(), 9, 0)
         assert targets.hits(np.empty((0, 3), dtype=np.int64)).shape == (0, 3)
