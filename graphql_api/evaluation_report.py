@@ -79,6 +79,8 @@ def _setting(evaluation: Evaluation) -> Iterator[str]:
     if setting.left_out:
         yield f"{setting.left_out:,} people with nothing to learn from are left out"
     yield "no list holds a job that its person did in the training part"
+    if setting.split == SplitKind.TEMPORAL and setting.cutoff is None:
+        yield "note: the times tell nothing, so pairs were held out by chance"
     if setting.split in {SplitKind.LAST, SplitKind.RANDOM}:
         yield (
             "note: the training part knows what others did later, so models that follow fashion "

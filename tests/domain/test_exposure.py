@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+import tracemalloc
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -10,7 +12,10 @@ import numpy as np
 import pytest
 
 from domain.exposure import Exposure, gini
+from domain.metrics import Targets, per_person
 from domain.model import ActivityTally, IdArray, Interactions
+from domain.significance import Bootstrap, Resampled
+from domain.splits import hold_random_out
 
 
 def known(*histories: Sequence[int]) -> Interactions:
@@ -96,6 +101,34 @@ class TestExposure:
                 for a, b in combinations(own, 2)
             ]
             assert found[f"diversity@{k}"] == pytest.approx(1 - np.mean(cosines), abs=1e-12)
+
+
+@pytest.mark.slow
+def test_all_metrics_of_43_000_people_and_36_000_jobs_take_well_under_a_minute() -> None:
+    people, jobs, k = 43_000, 36_000, 20
+    chance = np.random.default_rng(0)
+    done = ActivityTally.from_events(
+        chance.integers(0, people, 800_000),
+        (jobs * chance.random(800_000) ** 3).astype(np.int64),
+        np.zeros(800_000, dtype=np.int64),
+        np.full(800_000, np.nan),
+    )
+    parts = hold_random_out(done, 0.2, seed=0)
+    train = Interactions.from_tally(parts.train, np.ones(len(parts.train), dtype=np.float32))
+    targets = Targets.of(parts.held_out, people, seed=0)
+    lists = np.stack([chance.choice(jobs, k, replace=False) for _ in targets.user_ids])
+
+    tracemalloc.start()
+    started = time.perf_counter()
+    values = per_person(targets, lists, [10, k])
+    Exposure(train).measure(targets.user_ids, lists, [10, k])
+    Resampled({"a": values, "b": values}, Bootstrap()).difference("a", "b", "ndcg@20")
+    seconds = time.perf_counter() - started
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert seconds < 60
+    assert peak < 1 << 30
 
 
 @pytest.mark.parametrize(

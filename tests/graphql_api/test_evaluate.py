@@ -115,6 +115,20 @@ def test_other_splits_warn_of_what_leaks(data: Path, tmp_path: Path, split: str)
     assert "knows what others did later" in found.process.stdout
 
 
+def test_a_log_without_times_is_split_by_chance_and_says_so(tmp_path: Path) -> None:
+    rows = [
+        json.dumps({"user_id": user, "job_id": user % 2 + 2 * job, "type": "redirect"})
+        for user in range(40)
+        for job in range(10)
+    ]
+    (tmp_path / "activities.jsonl").write_text("".join(f"{row}\n" for row in rows))
+
+    found = evaluated(tmp_path, tmp_path)
+
+    assert found.record["setting"]["cutoff"] is None
+    assert "the times tell nothing, so pairs were held out by chance" in found.process.stdout
+
+
 def test_a_stored_model_that_has_seen_the_part_held_out_is_not_measured(
     data: Path, tmp_path: Path
 ) -> None:
