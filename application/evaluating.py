@@ -177,53 +177,35 @@ class Evaluating:
         tally, read = self._log.tally(TimeWindow(), partial(on_stage, "reading"))
         tally = tally.select(self._recipe.score(tally) > 0)
         hold = _HoldOut.of(tally, self._split(tally, request), request.ks[-1])
+        # Opened before anything is fitted: a version that is not there should be known at once
+        stored = {version: self._models.open(version) for version in request.versions}
+        objections = {version: hold.objection(model) for version, model in stored.items()}
         lists = dict(self._fitted(hold, on_stage))
-        refused: dict[str, str] = {}
-        for version in request.versions:
-            model = self._models.open(version)
-            if objection := hold.objection(model):
-                refused[version] = objection
-                continue
-            lists[version] = hold.lists(
-                model.interactions, model.recommender, partial(on_stage, f"ranking {version}")
-            )
+        for version, model in stored.items():
+            if objections[version] is None:
+                ranking = partial(on_stage, f"ranking {version}")
+                lists[version] = hold.lists(model.interactions, model.recommender, ranking)
         live = self._live_lists(hold, lists, on_stage)
         on_stage("comparing", 0, 1)
         values = {name: per_person(hold.targets, own, request.ks) for name, own in lists.items()}
-        drawn = Resampled(values, self._bootstrap)
-        intervals = {
-            model: {name: drawn.estimate(model, name) for name in own}
-            for model, own in values.items()
-        }
-        exposure = Exposure(hold.known)
-        default = self._recipe.name
-        evaluation = Evaluation(
-            default=default,
+        of_lists = _of_lists(hold, lists, live, request.ks)
+        intervals, differences = self._compared(values)
+        groups = (*_of_people(hold, values), *_of_targets(hold, lists, request.ks))
+        on_stage("comparing", 1, 1)
+        return Evaluation(
+            default=self._recipe.name,
             read=read,
             setting=hold.setting("given" if request.given is not None else request.split),
             ks=request.ks,
             metrics={
-                model: {
-                    **{name: estimate.value for name, estimate in intervals[model].items()},
-                    **exposure.measure(hold.targets.user_ids, own, request.ks),
-                    **_overlaps(own, live, request.ks),
-                }
-                for model, own in lists.items()
+                model: {name: estimate.value for name, estimate in own.items()} | of_lists[model]
+                for model, own in intervals.items()
             },
             intervals=intervals,
-            differences={
-                model: {name: drawn.difference(default, model, name) for name in own}
-                for model, own in values.items()
-                if model != default
-            },
-            groups=[
-                *_of_people(hold, values),
-                *_of_targets(hold, lists, request.ks),
-            ],
-            refused=refused,
+            differences=differences,
+            groups=groups,
+            refused={version: reason for version, reason in objections.items() if reason},
         )
-        on_stage("comparing", 1, 1)
-        return evaluation
 
     def _split(self, tally: ActivityTally, request: EvaluationRequest) -> Split:
         if request.given is not None:
@@ -239,6 +221,26 @@ class Evaluating:
                 )
             ranking = partial(on_stage, f"ranking {recipe.name}")
             yield recipe.name, hold.lists(known, recommender, ranking)
+
+    def _compared(
+        self, values: PersonalMetrics
+    ) -> tuple[
+        Mapping[str, Mapping[str, Estimate]],
+        Mapping[str, Mapping[str, Difference]],
+    ]:
+        """Return each model's means with intervals, and how far the recipe lies above others."""
+        drawn = Resampled(values, self._bootstrap)
+        default = self._recipe.name
+        intervals = {
+            model: {name: drawn.estimate(model, name) for name in own}
+            for model, own in values.items()
+        }
+        differences = {
+            model: {name: drawn.difference(default, model, name) for name in own}
+            for model, own in values.items()
+            if model != default
+        }
+        return intervals, differences
 
     def _live_lists(
         self, hold: _HoldOut, lists: Mapping[str, IdArray], on_stage: OnStage
@@ -380,11 +382,22 @@ def _present(positions: IndexArray) -> IndexArray:
     return positions[positions >= 0]
 
 
-def _overlaps(lists: IdArray, live: IdArray | None, ks: Sequence[int]) -> dict[str, float]:
-    """Return which share of the jobs a model's lists have in common with the live model's."""
-    if live is None:
-        return {}
-    return {f"overlap_with_live@{k}": mean_overlap(lists[:, :k], live[:, :k]) for k in ks}
+def _of_lists(
+    hold: _HoldOut, lists: Mapping[str, IdArray], live: IdArray | None, ks: Sequence[int]
+) -> Mapping[str, dict[str, float]]:
+    """Return what each model's lists as a whole are like, beside those of the live model."""
+    exposure = Exposure(hold.known)
+    return {
+        model: {
+            **exposure.measure(hold.targets.user_ids, own, ks),
+            **(
+                {}
+                if live is None
+                else {f"overlap_with_live@{k}": mean_overlap(own[:, :k], live[:, :k]) for k in ks}
+            ),
+        }
+        for model, own in lists.items()
+    }
 
 
 def _of_people(hold: _HoldOut, values: PersonalMetrics) -> Iterator[Group]:

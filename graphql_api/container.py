@@ -61,12 +61,12 @@ def _als_trainer(settings: Settings) -> AlsTrainer:
 
 
 def _evaluating(
-    settings: Settings,
     log: JsonlActivityLog,
     trainer: Trainer,
     scoring: ScoringPolicy,
     models: Models,
     snapshots: SnapshotStore,
+    learning: LearningPolicy,
 ) -> Evaluating:
     from adapters.baselines import baselines
 
@@ -76,8 +76,8 @@ def _evaluating(
         baselines=baselines(),
         models=models,
         snapshots=snapshots,
-        bootstrap=Bootstrap(seed=settings.seed),
-        seed=settings.seed,
+        bootstrap=Bootstrap(seed=learning.seed),
+        seed=learning.seed,
     )
 
 
@@ -153,5 +153,5 @@ class Container(containers.DeclarativeContainer):
         libraries=providers.Callable(_libraries),
     )
     evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
-        _evaluating, settings, activity_log, trainer, scoring, models, snapshots
+        _evaluating, activity_log, trainer, scoring, models, snapshots, learning
     )

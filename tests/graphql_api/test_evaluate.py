@@ -151,6 +151,8 @@ def test_a_stored_model_that_has_seen_the_part_held_out_is_not_measured(
         (2, ("--k", "10,x"), "--k is '10,x', expected lengths such as 10,20"),
         (2, ("--k", "0"), "k 0 is not in 1..1,000"),
         (2, ("--hold-out", "0"), "hold_out 0.0 is not between 0 and 1"),
+        (2, ("--seed", "-1"), "seed -1 is not in 0..4294967295"),
+        (2, ("--factors", "0"), "factors 0 is not in 1..4096"),
         (2, ("--split", "alphabetical"), "'alphabetical' is not one of"),
         (2, ("--test", "test.jsonl", "--split", "last"), "give either --test or --split"),
         (2, ("--json", "no/such/folder/figures.json"), "cannot write no/such/folder"),
