@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from adapters.baselines import baselines, item_knn
 from domain.errors import InputError, NothingToLearn
-from domain.model import ActivityTally, IndexArray
+from domain.model import IndexArray
 from domain.ports import Recipe, Recommender, nobody
 from domain.ranking import Ranked
+from tests.tallies import Event, tally_of
 
 NAMES = ["popular", "recent-popular", "item-knn", "last-seen", "random"]
 DAY = 86_400.0
-Event = tuple[int, int, float]
 
 # Jobs 0 to 2 belong together, and so do 3 and 4; user and job ids are their positions
 EVENTS: list[Event] = [
@@ -33,11 +33,6 @@ EVENTS: list[Event] = [
     (3, 4, 100 * DAY),
     (4, 0, 1 * DAY),
 ]
-
-
-def tally_of(events: Sequence[Event]) -> ActivityTally:
-    users, jobs, times = zip(*events, strict=True) if events else ((), (), ())
-    return ActivityTally.from_events(users, jobs, [0] * len(events), times)
 
 
 def recipe(name: str) -> Recipe:

@@ -10,13 +10,9 @@ import pytest
 
 from domain.cohorts import by_history, by_job
 from domain.model import ActivityTally
+from tests.tallies import tally_of
 
 DAY = 86_400.0
-
-
-def tally_of(*events: tuple[int, int, float]) -> ActivityTally:
-    users, jobs, times = zip(*events, strict=True)
-    return ActivityTally.from_events(users, jobs, [0] * len(events), times)
 
 
 def ages(train: ActivityTally, job_ids: Sequence[int]) -> dict[str, list[bool]]:
@@ -36,9 +32,8 @@ def test_everybody_is_in_one_group_by_the_length_of_their_history() -> None:
 
 
 def test_jobs_are_new_for_the_last_thirty_days_of_the_training_part() -> None:
-    train = tally_of(
-        (1, 10, 0.0), (2, 10, 99 * DAY), (1, 20, 69 * DAY - 1), (1, 30, 69 * DAY), (1, 40, math.nan)
-    )
+    events = [(1, 10, 0.0), (2, 10, 99 * DAY), (1, 20, 69 * DAY - 1), (1, 30, 69 * DAY)]
+    train = tally_of([*events, (1, 40, math.nan)])
     assert ages(train, [10, 20, 30, 40, 99]) == {
         "old jobs": [True, True, False, True, False],
         "new jobs": [False, False, True, False, False],
@@ -48,9 +43,9 @@ def test_jobs_are_new_for_the_last_thirty_days_of_the_training_part() -> None:
 
 @pytest.mark.parametrize("span", [0.0, 30 * DAY, math.nan])
 def test_where_all_would_be_new_none_is(span: float) -> None:
-    found = ages(tally_of((1, 10, 0.0), (1, 20, span)), [10, 20])
+    found = ages(tally_of([(1, 10, 0.0), (1, 20, span)]), [10, 20])
     assert found["old jobs"] == [True, True]
 
 
 def test_without_times_no_job_is_new() -> None:
-    assert ages(tally_of((1, 10, math.nan)), [10, 20])["old jobs"] == [True, False]
+    assert ages(tally_of([(1, 10, math.nan)]), [10, 20])["old jobs"] == [True, False]

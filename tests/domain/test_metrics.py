@@ -13,19 +13,9 @@ from hypothesis import strategies as st
 
 from domain.metrics import Targets, mean_overlap, measure, per_person
 from domain.model import ActivityTally, IdArray
+from tests.tallies import tally_of
 
 NAN = math.nan
-Event = tuple[int, int, float]
-
-
-def tally_of(events: Sequence[Event]) -> ActivityTally:
-    """Count impressions, given as (user, job, time)."""
-    users, jobs, times = zip(*events, strict=True) if events else ((), (), ())
-    return ActivityTally.from_events(users, jobs, [0] * len(events), times)
-
-
-def pairs_of(tally: ActivityTally) -> list[tuple[int, int]]:
-    return list(zip(tally.user_ids.tolist(), tally.job_ids.tolist(), strict=True))
 
 
 def matrix(*lists: Sequence[int]) -> IdArray:
@@ -211,8 +201,14 @@ def by_ir_measures(
     wanted: Sequence[IdArray], lists: IdArray, ks: Sequence[int]
 ) -> dict[tuple[str, int, int], float]:
     """Return what ir-measures finds, by metric, length and person."""
-    names = {"R": "recall", "P": "precision", "nDCG": "ndcg", "AP": "map", "RR": "mrr"}
-    names["Success"] = "hit_rate"
+    names = {
+        ir_measures.R: "recall",
+        ir_measures.P: "precision",
+        ir_measures.nDCG: "ndcg",
+        ir_measures.AP: "map",
+        ir_measures.RR: "mrr",
+        ir_measures.Success: "hit_rate",
+    }
     relevant = [
         ir_measures.Qrel(str(user), str(job), 1)
         for user, own in enumerate(wanted)
@@ -224,12 +220,10 @@ def by_ir_measures(
         for rank, job in enumerate(own)
         if job >= 0
     ]
-    asked = [ir_measures.parse_measure(f"{name}@{k}") for name in names for k in ks]
+    asked = {measure @ k: (name, k) for measure, name in names.items() for k in ks}
     return {
-        (names[str(each.measure).split("@")[0]], each.measure["cutoff"], int(each.query_id)): (
-            each.value
-        )
-        for each in ir_measures.iter_calc(asked, relevant, ranked)
+        (*asked[each.measure], int(each.query_id)): each.value
+        for each in ir_measures.iter_calc(list(asked), relevant, ranked)
     }
 
 

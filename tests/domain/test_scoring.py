@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from domain.errors import InputError
 from domain.model import ActivityKind, ActivityTally, CountArray
 from domain.scoring import ScoringPolicy, faded, latest_marked, one_each
+from tests.tallies import tally_of
 
 TABLE = [(impressions, redirects) for impressions in range(13) for redirects in range(13)]
 
@@ -135,36 +136,31 @@ def test_a_tally_becomes_a_matrix_without_the_pairs_that_score_0() -> None:
     assert matrix.scores.tolist() == [1, 2]
 
 
-def timed(*events: tuple[int, int, float]) -> ActivityTally:
-    users, jobs, times = zip(*events, strict=True)
-    return ActivityTally.from_events(users, jobs, [0] * len(events), times)
-
-
 def test_one_each_counts_a_pair_once() -> None:
-    assert one_each(timed((1, 1, 1.0), (1, 1, 2.0), (1, 2, 1.0))).tolist() == [1, 1]
+    assert one_each(tally_of([(1, 1, 1.0), (1, 1, 2.0), (1, 2, 1.0)])).tolist() == [1, 1]
 
 
 def test_faded_halves_with_every_half_life_since_the_newest() -> None:
-    tally = timed((1, 1, 100.0), (1, 2, 90.0), (1, 3, 80.0), (1, 4, math.nan))
+    tally = tally_of([(1, 1, 100.0), (1, 2, 90.0), (1, 3, 80.0), (1, 4, math.nan)])
     assert faded(tally, 10.0).tolist() == [1, 1 / 2, 1 / 4, 1 / 4]
 
 
 def test_faded_never_reaches_0() -> None:
-    assert (faded(timed((1, 1, 0.0), (1, 2, 4e9)), 1.0) > 0).all()
+    assert (faded(tally_of([(1, 1, 0.0), (1, 2, 4e9)]), 1.0) > 0).all()
 
 
 @pytest.mark.parametrize("time", [math.nan, 7.0])
 def test_faded_is_neutral_where_times_tell_nothing(time: float) -> None:
-    assert faded(timed((1, 1, time), (2, 1, time)), 10.0).tolist() == [1, 1]
+    assert faded(tally_of([(1, 1, time), (2, 1, time)]), 10.0).tolist() == [1, 1]
 
 
 def test_each_persons_latest_pairs_are_marked() -> None:
-    tally = timed((1, 1, 5.0), (1, 2, 9.0), (1, 3, 9.0), (2, 1, 1.0), (2, 2, math.nan))
+    tally = tally_of([(1, 1, 5.0), (1, 2, 9.0), (1, 3, 9.0), (2, 1, 1.0), (2, 2, math.nan)])
     assert latest_marked(tally).tolist() == [1, 2, 2, 2, 1]
 
 
 def test_where_a_person_has_no_times_all_pairs_are_the_latest() -> None:
-    tally = timed((1, 1, math.nan), (1, 2, math.nan), (2, 1, 1.0), (2, 2, 2.0))
+    tally = tally_of([(1, 1, math.nan), (1, 2, math.nan), (2, 1, 1.0), (2, 2, 2.0)])
     assert latest_marked(tally).tolist() == [2, 2, 1, 2]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -22,19 +22,9 @@ from domain.splits import (
     hold_random_out,
     split,
 )
+from tests.tallies import Event, pairs_of, tally_of
 
 NAN = math.nan
-Event = tuple[int, int, float]
-
-
-def tally_of(events: Sequence[Event]) -> ActivityTally:
-    """Count impressions, given as (user, job, time)."""
-    users, jobs, times = zip(*events, strict=True) if events else ((), (), ())
-    return ActivityTally.from_events(users, jobs, [0] * len(events), times)
-
-
-def pairs_of(tally: ActivityTally) -> list[tuple[int, int]]:
-    return list(zip(tally.user_ids.tolist(), tally.job_ids.tolist(), strict=True))
 
 
 class TestSplit:
