@@ -210,6 +210,19 @@ def read_users(
     return users, lines.report()
 
 
+def read_targets(
+    path: Path, tolerance: Tolerance, on_progress: OnProgress = nobody
+) -> tuple[ActivityTally, ReadReport]:
+    """Read what people went on to do, a published split's `test.jsonl`, as pairs without a time.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    lines = _Lines(path, _TARGETS, tolerance, on_progress)
+    pairs = _Columns.joined([_Columns.of_targets(rows) for rows in lines])
+    return ActivityTally.from_events(*pairs.columns), lines.report()
+
+
 # What a good line looks like, twice: as a schema that decodes a block at once, and as a check
 # for each field that also knows the rarer good forms and names what is wrong.
 
@@ -250,6 +263,11 @@ class _UserRow(msgspec.Struct, gc=False):
     degree_subject_categories: _Texts = None
 
 
+class _TargetsRow(msgspec.Struct, gc=False):
+    user_id: _Id | _Digits
+    job_ids: list[_Id | _Digits]
+
+
 class _UserIdRow(msgspec.Struct, gc=False):
     user_id: _Id | _Digits
 
@@ -272,6 +290,12 @@ def _id(value: object) -> int:
     if not 0 <= value <= MAX_ID:
         raise _BadField("id out of range", f"0 to {MAX_ID}")
     return value
+
+
+def _id_list(value: object) -> list[int]:
+    if not isinstance(value, list):
+        raise _BadField("wrong type", "a list of ids")
+    return [_id(item) for item in value]
 
 
 def _kind(value: object) -> str:
@@ -366,6 +390,7 @@ _JOB = _Shape(
         "closes_at": _date,
     },
 )
+_TARGETS = _Shape(_TargetsRow, {"user_id": _id, "job_ids": _id_list}, {})
 _USER_ID = _Shape(_UserIdRow, {"user_id": _id}, {}, is_personal=True)
 _USER = _Shape(
     _UserRow,
@@ -576,6 +601,15 @@ class _Columns:
             np.frombuffer(bytes([_KINDS[row.type] for row in rows]), dtype=np.uint8),
             np.array([row.timestamp for row in rows], dtype=np.float64),
         )
+
+    @classmethod
+    def of_targets(cls, rows: Sequence[_TargetsRow]) -> _Columns:
+        """Return an activity for each job that a person went on to; its kind does not matter."""
+        users = np.array([row.user_id for row in rows], dtype=np.int64)
+        jobs = np.array([job_id for row in rows for job_id in row.job_ids], dtype=np.int64)
+        kinds = np.full(len(jobs), ActivityKind.IMPRESSION, dtype=np.uint8)
+        times = np.full(len(jobs), np.nan)
+        return cls(np.repeat(users, [len(row.job_ids) for row in rows]), jobs, kinds, times)
 
     @classmethod
     def joined(cls, parts: Sequence[_Columns]) -> _Columns:

@@ -8,7 +8,7 @@ import numpy as np
 
 from application.recommending import LiveModel, Models, top_lists
 from domain.errors import InputError, SnapshotMissing
-from domain.evaluation import mean_overlap
+from domain.metrics import mean_overlap
 from domain.model import IdArray
 from domain.ports import SnapshotStore
 from domain.runs import Manifest

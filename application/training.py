@@ -13,7 +13,7 @@ import numpy as np
 
 from application.recommending import LiveModel, Models, top_lists
 from domain.errors import DataError, InputError, JobrecError, SnapshotError, TrainingCancelled
-from domain.evaluation import Evidence, PromotionPolicy, Targets, measure, split
+from domain.metrics import Targets, measure
 from domain.model import (
     ActivityKind,
     ActivityTally,
@@ -40,8 +40,10 @@ from domain.ports import (
     TrainingRuns,
     nobody,
 )
+from domain.promotion import Evidence, PromotionPolicy
 from domain.runs import FailureKind, Manifest, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from domain.scoring import ScoringPolicy
+from domain.splits import split
 
 MAX_NOTE = 500
 MAX_KEY = 200

@@ -7,7 +7,8 @@
     │   ├── DatasetMissing    a file is absent, ambiguous or unreadable
     │   ├── LineRejected      a bad line, where the reader was told to be strict
     │   ├── TooManyRejected   more bad lines than the owner accepts
-    │   └── NothingToLearn    no activity is left to learn from
+    │   ├── NothingToLearn    no activity is left to learn from
+    │   └── NothingToMeasure  nobody is left whose lists could be judged
     ├── TrainingError         a model could not be learned from usable data
     │   └── TrainingCancelled somebody asked the run to stop
     ├── SnapshotError         a stored model cannot be used
@@ -66,6 +67,10 @@ class TooManyRejected(DataError):
 
 class NothingToLearn(DataError):
     """No activity is left to learn from."""
+
+
+class NothingToMeasure(DataError):
+    """Nobody is left whose lists could be judged."""
 
 
 class TrainingError(JobrecError):

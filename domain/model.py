@@ -201,6 +201,11 @@ class ActivityTally:
             self.last_at[chosen],
         )
 
+    def shares_pairs_with(self, other: ActivityTally) -> BoolArray:
+        """Tell which pairs the other tally holds too, shape (pairs,)."""
+        own, others = (self.user_ids, self.job_ids), (other.user_ids, other.job_ids)
+        return pairs_among(own, others)
+
     def total(self, kind: ActivityKind | None = None) -> int:
         """Return how many activities were counted, of one kind or of all."""
         counts = self.counts if kind is None else self.counts[:, kind]
@@ -213,6 +218,20 @@ class ActivityTally:
             return None
         first, last = float(np.nanmin(self.first_at)), float(np.nanmax(self.last_at))
         return datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
+
+
+def pairs_among(pairs: tuple[IdArray, IdArray], others: tuple[IdArray, IdArray]) -> BoolArray:
+    """Tell which (user, job) pairs are among others.
+
+    Args:
+        pairs: user ids and job ids, each of shape (n,).
+        others: the same of the others, of shape (m,).
+    """
+    users, jobs = (IdIndex(np.unique(ids)) for ids in others)
+    rows, columns = users.positions(pairs[0]), jobs.positions(pairs[1])
+    held = users.positions(others[0]) * len(jobs) + jobs.positions(others[1])
+    among: BoolArray = (rows >= 0) & (columns >= 0) & np.isin(rows * len(jobs) + columns, held)
+    return among
 
 
 @dataclass(frozen=True)
@@ -348,6 +367,11 @@ class Interactions:
     def shape(self) -> tuple[int, int]:
         """Users, jobs."""
         return len(self.users), len(self.jobs)
+
+    @property
+    def pairs(self) -> tuple[IdArray, IdArray]:
+        """User ids and job ids of the entries, each of shape (entries,)."""
+        return np.repeat(self.users.ids, np.diff(self.indptr)), self.jobs.ids[self.indices]
 
     def jobs_done(self, user: int, kinds: Iterable[ActivityKind]) -> IndexArray:
         """Return the positions of the jobs with which the user at a position did any of `kinds`."""

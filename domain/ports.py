@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from domain.model import (
     ActivityTally,
     BoolArray,
+    FloatArray,
     IdArray,
     IndexArray,
     Interactions,
@@ -197,6 +198,36 @@ class Trainer(Protocol):
         Raises:
             TrainingError: the result is not usable.
         """
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole way from activities to a model.
+
+    What a way of learning needs to know of time, its scores tell.
+
+    Attributes:
+        name: how reports call it.
+        score: gives each pair of a tally its score, above 0; float32 of shape (pairs,).
+        trainer: learns from the scored pairs.
+    """
+
+    name: str
+    score: Callable[[ActivityTally], FloatArray]
+    trainer: Trainer
+
+    def learn(
+        self, tally: ActivityTally, seed: int, on_progress: OnProgress
+    ) -> tuple[Interactions, Recommender]:
+        """Return the scored pairs and what was learned from them.
+
+        Raises:
+            NothingToLearn: no pair scores above 0.
+            TrainingError: the result is not usable.
+        """
+        interactions = Interactions.from_tally(tally, self.score(tally))
+        on_progress(0, self.trainer.steps)
+        return interactions, self.trainer.fit(interactions, seed, on_progress)
 
 
 MakeTrainer = Callable[[Mapping[str, Any]], Trainer]

@@ -81,6 +81,46 @@ class ScoringPolicy:
         total: FloatArray = (score + applied).astype(np.float32, copy=False)
         return total
 
+    def score(self, tally: ActivityTally) -> FloatArray:
+        """Score every pair of a tally, shape (pairs,)."""
+        return self.scores(tally.counts)
+
     def interactions(self, tally: ActivityTally) -> Interactions:
         """Score a tally and arrange it as the user-item matrix."""
-        return Interactions.from_tally(tally, self.scores(tally.counts))
+        return Interactions.from_tally(tally, self.score(tally))
+
+
+def one_each(tally: ActivityTally) -> FloatArray:
+    """Score every pair 1, however often and whatever was done."""
+    return np.ones(len(tally), dtype=np.float32)
+
+
+def faded(tally: ActivityTally, half_life: float) -> FloatArray:
+    """Score every pair by how long ago its last activity was: 1 for the newest of all.
+
+    A pair without a time counts as the oldest one; where no pair has a time, all score 1.
+
+    Args:
+        half_life: seconds after which the score is halved.
+    """
+    times = tally.last_at
+    known = times[np.isfinite(times)]
+    if not known.size:
+        return one_each(tally)
+    ages = known.max() - np.where(np.isfinite(times), times, known.min())
+    # A score of 0 would say that nothing was done
+    least = np.finfo(np.float32).tiny
+    scores: FloatArray = np.maximum(np.exp2(-ages / half_life), least).astype(np.float32)
+    return scores
+
+
+def latest_marked(tally: ActivityTally) -> FloatArray:
+    """Score the pairs of each person's latest time 2, all others 1.
+
+    Where none of a person's pairs has a time, all are their latest.
+    """
+    times = np.where(np.isfinite(tally.last_at), tally.last_at, -np.inf)
+    starts = np.flatnonzero(np.diff(tally.user_ids, prepend=-1))
+    lengths = np.diff(starts, append=len(tally))
+    latest = np.maximum.reduceat(times, starts) if len(starts) else times
+    return np.where(times == np.repeat(latest, lengths), 2, 1).astype(np.float32)

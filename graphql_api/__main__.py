@@ -23,8 +23,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from itertools import islice
@@ -34,7 +34,10 @@ from typing import Any, BinaryIO, Self, TextIO
 import click
 import orjson
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
+from adapters.jsonl import read_targets
+from application.evaluating import EvaluationRequest
 from application.recommending import MAX_BATCH, Models, RecommendationList
 from application.training import MEASURED_K, Training
 from domain.errors import (
@@ -48,8 +51,10 @@ from domain.errors import (
 )
 from domain.model import MAX_ID, TimeWindow
 from domain.ports import Begun, Busy, TrainingRuns
-from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
+from domain.runs import FailureKind, RunRequest, RunStatus, TrainingRun
+from domain.splits import SplitKind
 from graphql_api.container import Container
+from graphql_api.evaluation_report import as_lines, as_record
 from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
 from graphql_api.tokens import Scope
@@ -124,8 +129,8 @@ def _options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def _option(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - whatever click takes
     """Make an option of one command, with its variable."""
-    variable = f"JOBREC_{flag.removeprefix('--').upper()}"
-    return click.option(flag, *names, envvar=variable, show_envvar=True, **attributes)
+    attributes.setdefault("envvar", f"JOBREC_{flag.removeprefix('--').upper()}")
+    return click.option(flag, *names, show_envvar=True, **attributes)
 
 
 _DATA = ("data", "state", "strict", "max_rejected")
@@ -139,7 +144,7 @@ _ACCESS = (
     "jwt_issuer",
     "jwt_leeway",
 )
-_LEARNING = (
+_FITTING = (
     "factors",
     "regularization",
     "alpha",
@@ -147,6 +152,9 @@ _LEARNING = (
     "threads",
     "seed",
     "apply_weight",
+)
+_LEARNING = (
+    *_FITTING,
     "keep_models",
     "hold_out",
     "margin",
@@ -397,6 +405,65 @@ def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
 
 
 @cli.command()
+@_options(*_DATA, *_FITTING, "hold_out", "log_level")
+@_option("--test", "test_file", type=click.Path(path_type=Path), help="pairs to predict")
+@_option(
+    "--split",
+    type=click.Choice([str(kind) for kind in SplitKind]),
+    help="what to predict [default: temporal]",
+)
+@_option("--k", "ks", default="10,20", show_default=True, help="lengths of the lists")
+@_option("--models", "versions", default="", help="stored models to measure, by version")
+@_option(
+    "--json",
+    "json_file",
+    envvar="JOBREC_EVALUATION_JSON",
+    type=click.Path(path_type=Path),
+    help="write all figures here",
+)
+def evaluate(
+    settings: Settings,
+    test_file: Path | None,
+    split: str | None,
+    ks: str,
+    versions: str,
+    json_file: Path | None,
+) -> None:
+    """Measure the recipe on what it has not seen, beside baselines and stored models."""
+    _configure_logging(settings)
+    if test_file is not None and split is not None:
+        raise click.UsageError("give either --test or --split")
+    container = Container(settings=settings)
+    request = EvaluationRequest(
+        split=SplitKind(split or SplitKind.TEMPORAL),
+        share=settings.hold_out,
+        ks=tuple(_lengths(ks)),
+        versions=tuple(version.strip() for version in versions.split(",") if version.strip()),
+    )
+    # Opened first: whatever cannot be written should be known before the work
+    with nullcontext() if json_file is None else _target(json_file) as target:
+        if test_file is not None:
+            given, read = read_targets(test_file, container.tolerance())
+            for line in read.lines():
+                click.echo(line)
+            request = replace(request, given=given)
+        # Several threads of a matrix product get in each other's way at the size of these blocks
+        with _Bar("") as bar, threadpool_limits(1, "blas"):
+            evaluation = container.evaluating().evaluate(request, bar.phase)
+        for line in as_lines(evaluation):
+            click.echo(line)
+        if target is not None:
+            target.write(orjson.dumps(as_record(evaluation), option=orjson.OPT_INDENT_2))
+
+
+def _lengths(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"--k is {text!r}, expected lengths such as 10,20") from None
+
+
+@cli.command()
 @click.option(
     "--diff",
     "old",
@@ -611,7 +678,7 @@ class _Bar:
         if self._bar is not None:
             self._bar.close()
 
-    def phase(self, phase: TrainingPhase, done: int, total: int) -> None:
+    def phase(self, phase: str, done: int, total: int) -> None:
         """Show progress within a phase; a new phase begins a new bar, or a plain line."""
         label = phase.lower()
         if label != self._label:

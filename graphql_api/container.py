@@ -13,14 +13,16 @@ from adapters.factors import FactorRecommender
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
+from application.evaluating import Evaluating
 from application.managing import ModelManagement
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
 from domain.errors import TrainingError
-from domain.evaluation import PromotionPolicy
-from domain.ports import Clock, SnapshotStore, Trainer, TrainingRuns
+from domain.ports import Clock, Recipe, SnapshotStore, Trainer, TrainingRuns
+from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
+from domain.significance import Bootstrap
 from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
 from graphql_api.tokens import ApiTokens
@@ -66,6 +68,27 @@ def _authenticator(settings: Settings, tokens: ApiTokens, clock: Clock) -> Authe
     from graphql_api.auth import authenticator_by
 
     return authenticator_by(settings, tokens, clock)
+
+
+def _evaluating(
+    log: JsonlActivityLog,
+    trainer: Trainer,
+    scoring: ScoringPolicy,
+    models: Models,
+    snapshots: SnapshotStore,
+    learning: LearningPolicy,
+) -> Evaluating:
+    from adapters.baselines import baselines
+
+    return Evaluating(
+        log=log,
+        recipe=Recipe(trainer.parameters["name"], scoring.score, trainer),
+        baselines=baselines(),
+        models=models,
+        snapshots=snapshots,
+        bootstrap=Bootstrap(seed=learning.seed),
+        seed=learning.seed,
+    )
 
 
 def _libraries() -> Mapping[str, str]:
@@ -144,4 +167,7 @@ class Container(containers.DeclarativeContainer):
         learning=learning,
         clock=clock,
         libraries=providers.Callable(_libraries),
+    )
+    evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
+        _evaluating, activity_log, trainer, scoring, models, snapshots, learning
     )

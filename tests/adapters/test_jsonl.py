@@ -32,6 +32,7 @@ from adapters.jsonl import (
     _record,
     find_file,
     read_jobs,
+    read_targets,
     read_users,
 )
 from domain.errors import (
@@ -1169,6 +1170,63 @@ class TestPeople:
 
         assert report.rejected_total == 1
         assert self.MARK not in "\n".join([*report.lines(), caplog.text, str(raised.value)])
+
+
+class TestTargets:
+    def read(self, folder: Path, *lines: bytes, tolerance: Tolerance = LENIENT) -> Any:
+        path = folder / "test.jsonl"
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        return read_targets(path, tolerance)
+
+    def test_each_job_of_a_line_is_a_pair_without_a_time(self, tmp_path: Path) -> None:
+        tally, report = self.read(
+            tmp_path,
+            b'{"user_id":2,"job_ids":[9,"7"],"more":1}',
+            b'{"user_id":"1","job_ids":[9223372036854775807]}',
+            b'{"user_id":2,"job_ids":[8,9]}',
+            b'{"user_id":3,"job_ids":[]}',
+        )
+        assert tally.user_ids.tolist() == [1, 2, 2, 2]
+        assert tally.job_ids.tolist() == [2**63 - 1, 7, 8, 9]
+        assert not np.isfinite(tally.first_at).any()
+        assert (report.read, report.used, report.rejected_total) == (4, 4, 0)
+
+    @pytest.mark.parametrize(
+        ("line", "cause", "expected"),
+        [
+            (b'{"user_id":1}', "missing field", "a field job_ids"),
+            (b'{"job_ids":[1]}', "missing field", "a field user_id"),
+            (b'{"user_id":1,"job_ids":7}', "wrong type", "job_ids: a list of ids"),
+            (b'{"user_id":1,"job_ids":[1.5]}', "wrong type", f"job_ids: {ID}"),
+            (b'{"user_id":1,"job_ids":[true]}', "wrong type", f"job_ids: {ID}"),
+            (b'{"user_id":1,"job_ids":[null]}', "wrong type", f"job_ids: {ID}"),
+            (b'{"user_id":1,"job_ids":[-1]}', "id out of range", f"job_ids: {RANGE}"),
+            (b'{"user_id":-1,"job_ids":[1]}', "id out of range", f"user_id: {RANGE}"),
+            (b"7", "not an object", "a JSON object"),
+            (b"", "blank line", "a JSON object"),
+        ],
+    )
+    def test_a_bad_line_is_accounted_for(
+        self, tmp_path: Path, line: bytes, cause: str, expected: str
+    ) -> None:
+        good = b'{"user_id":1,"job_ids":[1]}'
+        tally, report = self.read(tmp_path, good, line, good)
+        assert len(tally) == 1
+        assert (report.read, report.used, dict(report.rejected)) == (3, 2, {cause: 1})
+        first = report.first[cause]
+        assert (first.file, first.line, first.expected) == ("test.jsonl", 2, expected)
+
+    def test_too_many_bad_lines_and_strictness_stop_it(self, tmp_path: Path) -> None:
+        with pytest.raises(TooManyRejected, match="1 of 1 lines are bad"):
+            self.read(tmp_path, b"{}", tolerance=Tolerance())
+        with pytest.raises(LineRejected, match=r"test\.jsonl, line 1: missing field"):
+            self.read(tmp_path, b"{}", tolerance=STRICT)
+
+    def test_an_empty_file_holds_nothing_and_a_missing_one_is_told(self, tmp_path: Path) -> None:
+        tally, report = self.read(tmp_path)
+        assert (len(tally), report.read) == (0, 0)
+        with pytest.raises(DatasetMissing):
+            read_targets(tmp_path / "none.jsonl", LENIENT)
 
 
 class TestStamp:

@@ -19,9 +19,9 @@ from domain.errors import (
     SnapshotError,
     TrainingError,
 )
-from domain.evaluation import PromotionPolicy
 from domain.model import ActivityKind, Job, RecommendationSource, TimeWindow, User
 from domain.ports import Begun, Busy, KeyReused, Replayed
+from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy, Unlisted
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from domain.scoring import ScoringPolicy

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from domain.errors import InputError
 from domain.model import ActivityKind, ActivityTally, CountArray
-from domain.scoring import ScoringPolicy
+from domain.scoring import ScoringPolicy, faded, latest_marked, one_each
+from tests.tallies import tally_of
 
 TABLE = [(impressions, redirects) for impressions in range(13) for redirects in range(13)]
 
@@ -131,3 +134,36 @@ def test_a_tally_becomes_a_matrix_without_the_pairs_that_score_0() -> None:
     assert matrix.users.ids.tolist() == [4, 9]
     assert matrix.jobs.ids.tolist() == [1, 3]
     assert matrix.scores.tolist() == [1, 2]
+
+
+def test_one_each_counts_a_pair_once() -> None:
+    assert one_each(tally_of([(1, 1, 1.0), (1, 1, 2.0), (1, 2, 1.0)])).tolist() == [1, 1]
+
+
+def test_faded_halves_with_every_half_life_since_the_newest() -> None:
+    tally = tally_of([(1, 1, 100.0), (1, 2, 90.0), (1, 3, 80.0), (1, 4, math.nan)])
+    assert faded(tally, 10.0).tolist() == [1, 1 / 2, 1 / 4, 1 / 4]
+
+
+def test_faded_never_reaches_0() -> None:
+    assert (faded(tally_of([(1, 1, 0.0), (1, 2, 4e9)]), 1.0) > 0).all()
+
+
+@pytest.mark.parametrize("time", [math.nan, 7.0])
+def test_faded_is_neutral_where_times_tell_nothing(time: float) -> None:
+    assert faded(tally_of([(1, 1, time), (2, 1, time)]), 10.0).tolist() == [1, 1]
+
+
+def test_each_persons_latest_pairs_are_marked() -> None:
+    tally = tally_of([(1, 1, 5.0), (1, 2, 9.0), (1, 3, 9.0), (2, 1, 1.0), (2, 2, math.nan)])
+    assert latest_marked(tally).tolist() == [1, 2, 2, 2, 1]
+
+
+def test_where_a_person_has_no_times_all_pairs_are_the_latest() -> None:
+    tally = tally_of([(1, 1, math.nan), (1, 2, math.nan), (2, 1, 1.0), (2, 2, 2.0)])
+    assert latest_marked(tally).tolist() == [2, 2, 1, 2]
+
+
+def test_scores_of_no_pairs_are_none() -> None:
+    nothing = ActivityTally.empty()
+    assert [len(scores) for scores in (faded(nothing, 1.0), latest_marked(nothing))] == [0, 0]

@@ -1,0 +1,140 @@
+"""An evaluation as people and programs read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from application.evaluating import Evaluation
+from domain.significance import Estimate
+from domain.splits import SplitKind
+
+_SHOWN_WITH_INTERVAL = ("recall", "ndcg")
+_SHOWN = ("precision", "map", "mrr", "hit_rate")
+_SHOWN_OF_LISTS = {
+    "coverage": "{:,.0f}",
+    "never_shown": "{:.1%}",
+    "gini": "{:.3f}",
+    "novelty": "{:.2f}",
+    "popularity_bias": "{:.2f}",
+    "diversity": "{:.3f}",
+    "overlap_with_live": "{:.3f}",
+}
+
+
+def as_record(evaluation: Evaluation) -> dict[str, Any]:
+    """Return everything measured as what JSON can hold."""
+    setting = evaluation.setting
+    return {
+        "default": evaluation.default,
+        "models": evaluation.metrics,
+        "intervals": _each(evaluation.intervals, lambda estimate: [estimate.low, estimate.high]),
+        "differences": _each(evaluation.differences, lambda difference: difference._asdict()),
+        "groups": [asdict(group) for group in evaluation.groups],
+        "setting": {
+            **asdict(setting),
+            "cutoff": None if setting.cutoff is None else setting.cutoff.isoformat(),
+        },
+        "k": list(evaluation.ks),
+        "refused": dict(evaluation.refused),
+    }
+
+
+def as_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Return the tables that a terminal shows."""
+    yield from evaluation.read.lines()
+    yield from _setting(evaluation)
+    for version, reason in evaluation.refused.items():
+        yield f"model {version} was not measured: {reason}"
+    for k in evaluation.ks:
+        yield ""
+        yield from _quality(evaluation, k)
+    for k in evaluation.ks:
+        yield ""
+        yield from _lists(evaluation, k)
+    yield ""
+    yield from _groups(evaluation, f"recall@{evaluation.ks[-1]}")
+
+
+def _each(
+    values: Mapping[str, Mapping[str, Any]], encode: Callable[[Any], Any]
+) -> dict[str, dict[str, Any]]:
+    return {
+        model: {name: encode(value) for name, value in own.items()} for model, own in values.items()
+    }
+
+
+def _setting(evaluation: Evaluation) -> Iterator[str]:
+    setting = evaluation.setting
+    at = "" if setting.cutoff is None else f" at {setting.cutoff:%Y-%m-%d %H:%M}"
+    yield (
+        f"{setting.split} split{at}: learned from {setting.pairs:,} pairs of {setting.users:,} "
+        f"people and {setting.jobs:,} jobs"
+    )
+    yield (
+        f"measured on {setting.targets:,} new pairs of {setting.people:,} people; the jobs of "
+        f"{setting.unseen_targets:,} are unseen in the training part"
+    )
+    if setting.left_out:
+        yield f"{setting.left_out:,} people with nothing to learn from are left out"
+    yield "no list holds a job that its person did in the training part"
+    if setting.split == SplitKind.TEMPORAL and setting.cutoff is None:
+        yield "note: the times tell nothing, so pairs were held out by chance"
+    if setting.split in {SplitKind.LAST, SplitKind.RANDOM}:
+        yield (
+            "note: the training part knows what others did later, so models that follow fashion "
+            "do better here than in a service"
+        )
+
+
+def _quality(evaluation: Evaluation, k: int) -> Iterator[str]:
+    """Compare models: means, and the interval that covers them in 95 of 100 cases."""
+    heads = "".join(f"{f'{name}@{k}':>11}{'95 %':^15}" for name in _SHOWN_WITH_INTERVAL)
+    rest = "".join(f"{name:>10}" for name in _SHOWN)
+    yield f"{_name(evaluation)}{heads}{rest}{'p (ndcg)':>10}"
+    for model, metrics in evaluation.metrics.items():
+        intervals = evaluation.intervals[model]
+        cells = "".join(_with_interval(intervals[f"{name}@{k}"]) for name in _SHOWN_WITH_INTERVAL)
+        others = "".join(f"{metrics[f'{name}@{k}']:10.4f}" for name in _SHOWN)
+        difference = evaluation.differences.get(model, {}).get(f"ndcg@{k}")
+        p = "" if difference is None else f"{difference.p:10.3f}"
+        yield f"{_name(evaluation, model)}{cells}{others}{p}"
+
+
+def _with_interval(estimate: Estimate) -> str:
+    span = f"{estimate.low:.4f}-{estimate.high:.4f}"
+    return f"{estimate.value:11.4f}{span:^15}"
+
+
+def _lists(evaluation: Evaluation, k: int) -> Iterator[str]:
+    """Compare what the lists of models are like as a whole."""
+    some = evaluation.metrics[evaluation.default]
+    shown = {name: form for name, form in _SHOWN_OF_LISTS.items() if f"{name}@{k}" in some}
+    heads = "".join(f"{name:>{len(name) + 2}}" for name in shown)
+    yield f"{_name(evaluation, text=f'lists of {k}')}{heads}"
+    for model, metrics in evaluation.metrics.items():
+        cells = "".join(
+            f"{form.format(metrics[f'{name}@{k}']):>{len(name) + 2}}"
+            for name, form in shown.items()
+        )
+        yield f"{_name(evaluation, model)}{cells}"
+
+
+def _groups(evaluation: Evaluation, metric: str) -> Iterator[str]:
+    """Compare models within groups."""
+    widths = {model: max(8, len(model) + 2) for model in evaluation.metrics}
+    heads = "".join(f"{model:>{width}}" for model, width in widths.items())
+    yield f"{_name(evaluation, text=metric)}{'people':>10}{heads}"
+    for group in evaluation.groups:
+        cells = "".join(
+            f"{group.metrics[model][metric]:{width}.4f}" for model, width in widths.items()
+        )
+        yield f"{_name(evaluation, text=group.name)}{group.people:10,}{cells}"
+
+
+def _name(evaluation: Evaluation, model: str = "", text: str = "") -> str:
+    """Return the first column: a model, the default with a star, or another text."""
+    width = max(16, *(len(name) + 3 for name in evaluation.metrics))
+    star = "*" if model and model == evaluation.default else " "
+    return (text or f"{star} {model}").ljust(width)

@@ -1,0 +1,279 @@
+"""Measuring a recipe beside baselines and stored models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from adapters.als import AlsParameters, AlsTrainer
+from adapters.baselines import baselines
+from adapters.factors import FactorRecommender
+from application.evaluating import Evaluating, Evaluation, EvaluationRequest
+from application.recommending import Models
+from domain.errors import InputError, NothingToMeasure, SnapshotMissing
+from domain.model import ActivityKind, ActivityTally, TimeWindow
+from domain.ports import Recipe, nobody
+from domain.runs import Manifest
+from domain.scoring import ScoringPolicy
+from domain.significance import Bootstrap
+from domain.splits import SplitKind, hold_out
+from tests.fakes import NOON, Event, FakeActivityLog, FakeSnapshotStore
+
+MODELS = ["als", "popular", "recent-popular", "item-knn", "last-seen", "random"]
+PARAMETERS = AlsParameters(factors=8, iterations=5, threads=1)
+
+
+def crowd(people: int = 200, jobs: int = 60) -> list[Event]:
+    """Return what people do who like the jobs of their own of three fields, in order of time."""
+    chance = np.random.default_rng(3)
+    return [
+        Event(
+            int(person),
+            int(chance.integers(jobs // 3)) * 3 + int(person) % 3,
+            ActivityKind.REDIRECT,
+            float(turn),
+        )
+        for turn, person in enumerate(chance.integers(people, size=people * 8))
+    ]
+
+
+def given(**wanted: Sequence[int]) -> ActivityTally:
+    """Return pairs to predict; the name of a person is u and their id."""
+    pairs = [(int(user[1:]), job) for user, jobs in wanted.items() for job in jobs]
+    users, jobs = zip(*pairs, strict=True)
+    return ActivityTally.from_events(users, jobs, [0] * len(pairs), [math.nan] * len(pairs))
+
+
+@dataclass
+class Bench:
+    """An evaluation with everything outside it in memory; what learns is real."""
+
+    events: list[Event] = field(default_factory=crowd)
+    snapshots: FakeSnapshotStore = field(default_factory=FakeSnapshotStore)
+    stages: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.log = FakeActivityLog(self.events)
+        self.recipe = Recipe("als", ScoringPolicy.funnel().score, AlsTrainer(PARAMETERS))
+
+    def tally(self) -> ActivityTally:
+        return self.log.tally(TimeWindow(), nobody)[0]
+
+    def evaluate(self, request: EvaluationRequest | None = None) -> Evaluation:
+        evaluating = Evaluating(
+            log=self.log,
+            recipe=self.recipe,
+            baselines=baselines(),
+            models=Models(self.snapshots, FactorRecommender.from_arrays),
+            snapshots=self.snapshots,
+            bootstrap=Bootstrap(resamples=200),
+            seed=1,
+        )
+        return evaluating.evaluate(
+            request or EvaluationRequest(split=SplitKind.LAST),
+            lambda *stage: self.stages.append(stage),
+        )
+
+    def store(self, version: str, tally: ActivityTally) -> None:
+        """Store the model that the recipe learns from a tally."""
+        known, recommender = self.recipe.learn(tally, 1, nobody)
+        users, jobs = known.shape
+        times = tally.time_range
+        manifest = Manifest(
+            version=version,
+            trained_at=NOON,
+            users=users,
+            jobs=jobs,
+            activities=tally.total(),
+            since=times and times[0],
+            until=times and times[1],
+            seed=1,
+            scoring={},
+            trainer={},
+        )
+        self.snapshots.write(manifest, {**known.arrays(), **recommender.arrays()})
+
+
+class TestEvaluation:
+    def test_the_recipe_finds_tastes_that_popularity_and_chance_do_not(self) -> None:
+        evaluation = Bench().evaluate()
+
+        assert evaluation.default == "als"
+        assert list(evaluation.metrics) == MODELS
+        recall = {name: each["recall@20"] for name, each in evaluation.metrics.items()}
+        assert recall["als"] > 0.9
+        assert recall["item-knn"] > 0.9
+        assert recall["popular"] < 0.6
+        assert recall["random"] < 0.6
+        assert evaluation.differences["random"]["recall@20"].low > 0.2
+        assert evaluation.differences["random"]["recall@20"].p < 0.01
+        assert "als" not in evaluation.differences
+
+    def test_every_metric_is_there_at_every_length_with_intervals_around_means(self) -> None:
+        evaluation = Bench().evaluate(EvaluationRequest(split=SplitKind.RANDOM, ks=(1, 7)))
+
+        personal = ("recall", "precision", "ndcg", "map", "mrr", "hit_rate")
+        of_lists = ("coverage", "never_shown", "gini", "novelty", "popularity_bias", "diversity")
+        for model in MODELS:
+            names = {f"{name}@{k}" for name in (*personal, *of_lists) for k in (1, 7)}
+            assert set(evaluation.metrics[model]) == names
+            for name, (value, low, high) in evaluation.intervals[model].items():
+                assert value == evaluation.metrics[model][name]
+                assert low <= value <= high
+
+    def test_no_list_holds_what_its_person_did_in_the_training_part(self) -> None:
+        # Two did all jobs but one, so one is left to list
+        events = [Event(user, job, timestamp=job) for user in range(5) for job in range(30)]
+        request = EvaluationRequest(given=given(u0=[30], u1=[30]), ks=(1, 5))
+
+        evaluation = Bench([*events, Event(4, 30, timestamp=40.0)]).evaluate(request)
+
+        assert {each["recall@1"] for each in evaluation.metrics.values()} == {1.0}
+        assert {each["coverage@5"] for each in evaluation.metrics.values()} == {1.0}
+
+    def test_who_and_what_was_measured_is_told(self) -> None:
+        events = [Event(1, 10), Event(1, 20), Event(2, 10), Event(3, 30)]
+        request = EvaluationRequest(given=given(u1=[20, 30], u2=[99], u8=[10]))
+
+        setting = Bench(events).evaluate(request).setting
+
+        assert setting.split == "given"
+        assert (setting.users, setting.jobs, setting.pairs) == (3, 2, 3)
+        assert (setting.people, setting.left_out) == (2, 1)
+        assert (setting.targets, setting.unseen_targets) == (3, 2)
+
+    def test_the_temporal_split_tells_its_cutoff(self) -> None:
+        setting = Bench().evaluate(EvaluationRequest()).setting
+        assert setting.split == "temporal"
+        assert setting.cutoff is not None
+        # The last tenth of 200 x 8 events a second apart
+        assert datetime.fromtimestamp(800, UTC) < setting.cutoff < datetime.fromtimestamp(1600, UTC)
+
+    def test_the_same_data_and_seed_give_the_same_figures(self) -> None:
+        assert Bench().evaluate() == Bench().evaluate()
+
+    def test_stages_are_told_from_their_beginning_to_their_end(self) -> None:
+        bench = Bench()
+        bench.evaluate()
+
+        names = list(dict.fromkeys(name for name, _, _ in bench.stages))
+        expected = [f"{stage} {model}" for model in MODELS for stage in ("fitting", "ranking")]
+        assert names == ["reading", *expected, "comparing"]
+        for name in names:
+            steps = [(done, total) for stage, done, total in bench.stages if stage == name]
+            assert steps[0][0] == 0
+            assert steps[-1][0] == steps[-1][1] > 0
+            assert steps == sorted(steps)
+
+    def test_where_nobody_can_be_measured_it_says_why(self) -> None:
+        with pytest.raises(NothingToMeasure, match=r"of the 4 pairs .* 1 are held out, and nobody"):
+            Bench([Event(1, job) for job in range(4)]).evaluate(
+                EvaluationRequest(given=given(u2=[3]))
+            )
+
+    @pytest.mark.parametrize(
+        ("ks", "message"),
+        [
+            ((), "k [] is not a list of ascending lengths"),
+            ((20, 10), "k [20, 10] is not a list of ascending lengths"),
+            ((10, 10), "k [10, 10] is not a list of ascending lengths"),
+            ((0,), "k 0 is not in 1..1,000"),
+            ((10, 1_001), "k 1001 is not in 1..1,000"),
+        ],
+    )
+    def test_lengths_out_of_bounds_are_named(self, ks: tuple[int, ...], message: str) -> None:
+        with pytest.raises(InputError) as error:
+            EvaluationRequest(ks=ks)
+        assert str(error.value) == message
+
+
+class TestGroups:
+    def test_groups_of_people_make_up_the_whole(self) -> None:
+        evaluation = Bench().evaluate()
+        groups = [each for each in evaluation.groups if each.name.startswith("history")]
+
+        assert len(groups) > 1
+        people = sum(group.people for group in groups)
+        total = sum(group.people * group.metrics["als"]["recall@10"] for group in groups)
+        assert people == evaluation.setting.people
+        assert total / people == pytest.approx(evaluation.metrics["als"]["recall@10"])
+
+    def test_targets_are_judged_apart_by_whether_their_job_was_seen(self) -> None:
+        events = [Event(1, 10), Event(2, 10), Event(2, 20), Event(3, 20)]
+        request = EvaluationRequest(given=given(u1=[20, 98, 99], u3=[99]), ks=(1,))
+
+        groups = {group.name: group for group in Bench(events).evaluate(request).groups}
+
+        assert (groups["old jobs"].people, groups["unseen jobs"].people) == (1, 2)
+        assert groups["old jobs"].metrics["popular"]["recall@1"] == 1.0
+        assert groups["unseen jobs"].metrics["popular"]["recall@1"] == 0.0
+        assert "new jobs" not in groups
+
+
+class TestStoredModels:
+    def test_a_model_that_has_not_seen_the_part_held_out_is_measured(self) -> None:
+        bench = Bench()
+        bench.store("older", hold_out(bench.tally(), SplitKind.LAST, 0.1, 1).train)
+
+        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("older",)))
+
+        assert list(evaluation.metrics) == [*MODELS, "older"]
+        assert evaluation.metrics["older"] == evaluation.metrics["als"]
+        assert evaluation.differences["older"]["ndcg@10"].p == 1.0
+        assert evaluation.refused == {}
+
+    def test_one_that_has_is_refused_with_figures(self) -> None:
+        bench = Bench()
+        bench.store("all", bench.tally())
+
+        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("all",)))
+
+        held_out = evaluation.setting.targets
+        assert evaluation.refused == {
+            "all": f"it has learned {held_out} of the {held_out} pairs held out"
+        }
+        assert list(evaluation.metrics) == MODELS
+
+    def test_one_that_knows_of_later_times_is_refused(self) -> None:
+        bench = Bench()
+        train = hold_out(bench.tally(), SplitKind.TEMPORAL, 0.1, 1).train
+        later = ActivityTally.from_events([777], [888], [0], [5_000.0])
+        bench.store("later", ActivityTally.merged([train, later]))
+
+        evaluation = bench.evaluate(EvaluationRequest(versions=("later",)))
+
+        assert evaluation.refused["later"].startswith(
+            "its data reach until 1970-01-01T01:23:20+00:00, beyond 1970-01-01T00:"
+        )
+
+    def test_people_and_jobs_that_it_does_not_know_are_no_obstacle(self) -> None:
+        bench = Bench()
+        train = hold_out(bench.tally(), SplitKind.LAST, 0.1, 1).train
+        bench.store("half", train.select((train.user_ids % 2 == 0) & (train.job_ids < 45)))
+
+        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("half",)))
+
+        assert 0 < evaluation.metrics["half"]["recall@20"] < evaluation.metrics["als"]["recall@20"]
+        assert evaluation.metrics["half"]["coverage@20"] == 45
+
+    def test_a_version_that_is_not_there_is_an_error(self) -> None:
+        with pytest.raises(SnapshotMissing):
+            Bench().evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("none",)))
+
+    def test_lists_are_compared_with_those_of_the_live_model_whatever_it_has_seen(self) -> None:
+        bench = Bench()
+        assert "overlap_with_live@10" not in bench.evaluate().metrics["als"]
+        bench.store("live", hold_out(bench.tally(), SplitKind.LAST, 0.1, 1).train)
+        bench.snapshots.promote("live")
+
+        overlaps = {
+            model: each["overlap_with_live@10"] for model, each in bench.evaluate().metrics.items()
+        }
+
+        assert overlaps["als"] == 1.0
+        assert 0 < overlaps["random"] < 0.5
