@@ -40,6 +40,8 @@ from tests.graphql_api.issuer import (
 )
 from tests.graphql_api.transports import TRANSPORTS, post
 
+pytestmark = pytest.mark.slow
+
 ALGORITHMS = "HS256,RS256,ES256,EdDSA"
 JWT = {
     "JOBREC_JWT_ALGORITHMS": ALGORITHMS,

@@ -22,6 +22,8 @@ from graphql_api.documents import (
 from graphql_api.settings import TrustedDocuments
 from tests.conftest import Service, jobrec, serving
 
+pytestmark = pytest.mark.slow
+
 TRUSTED = "query Trusted($id: ID!) { recommendations(userId: $id, first: 1) { userId } }"
 MODEL = "query Model { model { version } }"
 RETRAIN = "mutation { retrain(input: {}) { __typename } }"

@@ -28,6 +28,8 @@ from graphql_api.rates import MemoryCounters
 from graphql_api.settings import Settings
 from tests.conftest import Service, free_port, jobrec, serving
 
+pytestmark = pytest.mark.slow
+
 MODEL = "{ model { version } }"
 LIST = "{ recommendations(userId: 1, first: 10) { userId } }"
 PRICE_OF_LIST = 22

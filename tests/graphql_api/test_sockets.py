@@ -16,6 +16,8 @@ from websockets.typing import Subprotocol
 
 from tests.conftest import Service, jobrec, serving
 
+pytestmark = pytest.mark.slow
+
 MODEL = {"query": "{ model { version } }"}
 FOLLOW = "subscription ($id: ID!) { trainingRun(id: $id) { phase step } }"
 IDLE_SECONDS = 1
