@@ -30,6 +30,10 @@ MAX_TIMESTAMP = 4_102_444_800.0
 """The latest timestamp believed, 2100-01-01 in epoch seconds; milliseconds lie far beyond it."""
 
 
+MAX_FILTER_TEXT = 200
+"""The longest text, in characters, that jobs are filtered by."""
+
+
 class ActivityKind(IntEnum):
     """What a person did with a job. The value is the column of the kind in a tally."""
 
@@ -456,6 +460,9 @@ class JobFilter:
         title: words that the title must all contain, whatever their case and order.
         posted_after: posted at or after this time; a job without a date does not qualify.
         closing_before: closing before this time; a job without a date does not qualify.
+
+    Raises:
+        InputError: a time has no time zone, or a text is too long.
     """
 
     employer: str | None = None
@@ -469,6 +476,12 @@ class JobFilter:
             moment: datetime | None = getattr(self, name)
             if moment is not None and moment.tzinfo is None:
                 raise InputError(f"{name} {moment.isoformat()} has no time zone", name)
+        for name in ("employer", "location", "title"):
+            text: str | None = getattr(self, name)
+            if text is not None and len(text) > MAX_FILTER_TEXT:
+                raise InputError(
+                    f"{name} has {len(text):,} characters, at most {MAX_FILTER_TEXT}", name
+                )
 
     def matches(self, job: Job) -> bool:
         """Tell whether a job satisfies every part."""

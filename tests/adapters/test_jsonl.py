@@ -11,6 +11,8 @@ import os
 from collections import Counter
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -47,7 +49,6 @@ from domain.ports import nobody
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from domain.model import ActivityTally, Job
 
@@ -1407,3 +1408,45 @@ class TestCountingInShares:
             np.testing.assert_array_equal(
                 getattr(in_shares, column.name), getattr(at_once, column.name)
             )
+
+
+TEXTS = st.sampled_from(["Nurse", "nurse  trainee", "NURSE, trainee", "Bristol", "straße", "", "!"])
+DAYS = st.integers(0, 4).map(lambda day: datetime(2026, 1, 1 + day, tzinfo=UTC))
+
+
+@given(
+    adverts=st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "title": TEXTS,
+                "employer": TEXTS,
+                "location": TEXTS,
+                "posted_at": DAYS.map(datetime.isoformat),
+                "closes_at": DAYS.map(datetime.isoformat),
+            },
+        ),
+        max_size=12,
+    ),
+    where=st.builds(
+        JobFilter,
+        employer=st.none() | TEXTS,
+        location=st.none() | TEXTS,
+        title=st.none() | TEXTS,
+        posted_after=st.none() | DAYS,
+        closing_before=st.none() | DAYS,
+    ),
+)
+def test_filters_choose_what_their_definition_says(
+    adverts: list[dict[str, str]], where: JobFilter
+) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_jobs(folder, *({"job_id": id_, **advert} for id_, advert in enumerate(adverts)))
+        jobs, _ = read_jobs(folder / "jobs.jsonl", Tolerance())
+        page = JsonlCatalog(folder).page(where, None, None, 100)
+        standing = JsonlCatalog(folder).standing(np.arange(len(jobs)), datetime.now(UTC), where)
+    expected = {job.id for job in jobs if where.matches(job)}
+    assert {job.id for job in page.jobs} == expected
+    assert standing.matching is not None
+    assert set(np.flatnonzero(standing.matching).tolist()) == expected

@@ -432,3 +432,11 @@ def test_a_filter_refuses_dates_without_a_zone() -> None:
         JobFilter(posted_after=NOON.replace(tzinfo=None))
     with pytest.raises(InputError, match="closing_before 2026-06-01T12:00:00 has no time zone"):
         JobFilter(closing_before=NOON.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize("part", ["employer", "location", "title"])
+def test_a_filter_by_a_text_too_long_is_refused_with_length_and_bound(part: str) -> None:
+    JobFilter(**{part: "x" * 200})
+    with pytest.raises(InputError, match=f"{part} has 201 characters, at most 200") as refused:
+        JobFilter(**{part: "x" * 201})
+    assert refused.value.argument == part
