@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -436,7 +437,7 @@ def test_a_filter_refuses_dates_without_a_zone() -> None:
 
 @pytest.mark.parametrize("part", ["employer", "location", "title"])
 def test_a_filter_by_a_text_too_long_is_refused_with_length_and_bound(part: str) -> None:
-    JobFilter(**{part: "x" * 200})
+    replace(JobFilter(), **{part: "x" * 200})
     with pytest.raises(InputError, match=f"{part} has 201 characters, at most 200") as refused:
-        JobFilter(**{part: "x" * 201})
+        replace(JobFilter(), **{part: "x" * 201})
     assert refused.value.argument == part
