@@ -54,11 +54,14 @@ def create_app(settings: Settings) -> Starlette:
         yield
         runtime.stop()
 
+    def jobs_known() -> int:
+        return 0 if models.current is None else models.current.manifest.jobs
+
     guards = Guards.by(settings, container.authenticator())
     pages = [Route("/", graphiql.page), graphiql.assets()]
     schema = create_schema(
         Observed,
-        checks=[lambda: Priced(settings.max_cost, guards.spend)],
+        checks=[lambda: Priced(settings.max_cost, guards.spend, jobs_known)],
         profile=settings.profile,
     )
     endpoint = Endpoint(services, schema, guards)

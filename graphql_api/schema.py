@@ -24,6 +24,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext, ExecutionResult, Info, get_object_definition
 from strawberry.types.graphql import OperationType
+from strawberry.utils.str_converters import to_camel_case
 
 from application.managing import ModelManagement
 from application.recommending import MAX_BATCH, MAX_FIRST, LiveModel, Models, Recommending
@@ -627,7 +628,7 @@ def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
     if isinstance(original, InputError):
         extensions = {"code": "BAD_USER_INPUT"}
         if original.argument is not None:
-            extensions["argument"] = original.argument
+            extensions["argument"] = to_camel_case(original.argument)
         return _with(error, extensions)
     if isinstance(original, RecursionError):
         return _with(

@@ -96,7 +96,9 @@ def parse_id(value: strawberry.ID, argument: str) -> int:
         InputError: it is no integer from 0 to 2^63 - 1.
     """
     digits = str(value)
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19 and int(digits) <= MAX_ID):
+    is_id = digits.isascii() and digits.isdigit() and len(digits) <= 19 and int(digits) <= MAX_ID
+    # One spelling for each id, since permissions compare them as texts
+    if not is_id or digits != str(int(digits)):
         raise InputError(
             f"{argument} is {digits[:40]!r}, expected an integer from 0 to {MAX_ID}", argument
         )

@@ -55,6 +55,32 @@ def test_price_is_fields_times_the_lists_they_stand_in(
     assert price_of(query, **variables) == expected
 
 
+@pytest.mark.parametrize(
+    ("query", "without"),
+    [
+        ('{ jobs(first: 1, where: {title: "x"}) { edges { cursor } } }', 3),
+        ('{ similarJobs(jobId: 1, first: 1, where: {title: "x"}) { job { id } } }', 14),
+        ("{ recommendations(userId: 1, first: 1, where: {}) { userId } }", 13),
+    ],
+)
+@pytest.mark.parametrize(("jobs", "filtering"), [(0, 1), (7_000, 100), (1_000_000, 14_285)])
+def test_a_filter_costs_what_a_look_at_the_whole_catalogue_does(
+    query: str, without: int, jobs: int, filtering: int
+) -> None:
+    assert price(SCHEMA, parse(query), None, {}, jobs) == without + filtering
+
+
+def test_a_list_far_too_long_is_refused_before_it_is_read(service: Service) -> None:
+    ids = list(range(10_001))
+    answer = service.post(
+        "query ($i: [ID!]) { a: jobs(ids: $i) { edges { cursor } } model { version } }", i=ids
+    )
+    assert "data" not in answer
+    (error,) = answer["errors"]
+    assert error["message"] == "$i holds 10,001 items, at most 10,000"
+    assert error["extensions"] == {"code": "BAD_USER_INPUT", "argument": "i"}
+
+
 def test_fragments_cost_what_their_fields_cost_where_they_are_spread() -> None:
     spread = """{ a: recommendations(userId: 1, first: 3) { ...list }
                   b: recommendations(userId: 1, first: 50) { ... { ...list } } }

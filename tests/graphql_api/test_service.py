@@ -148,6 +148,12 @@ def test_job_and_pages_of_the_catalogue(service: Service) -> None:
         ("recommendations(userId: 1, first: 101) { userId }", "first", "first is 101"),
         ("recommendations(userId: -1) { userId }", "userId", "userId is '-1', expected an integer"),
         ('recommendations(userId: "x") { userId }', "userId", "userId is 'x'"),
+        ('recommendations(userId: "01") { userId }', "userId", "userId is '01'"),
+        (
+            f'jobs(where: {{title: "{"x" * 201}"}}) {{ edges {{ cursor }} }}',
+            "title",
+            "title has 201 characters, at most 200",
+        ),
         (
             'recommendations(userId: "9223372036854775808") { userId }',
             "userId",
@@ -162,7 +168,7 @@ def test_job_and_pages_of_the_catalogue(service: Service) -> None:
         ),
         (
             'recommendations(userId: 1, where: {postedAfter: "2026-01-01T00:00:00"}) { userId }',
-            "posted_after",
+            "postedAfter",
             "has no time zone",
         ),
     ],
