@@ -254,7 +254,8 @@ class SqliteTrainingRuns(TrainingRuns):
     def _open(self) -> Iterator[sqlite3.Connection]:
         path = self._folder / "runs.sqlite3"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            # Notes and names of callers are nobody else's business
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise RecordsUnavailable(f"{path} cannot be used: {error}") from error
         try:

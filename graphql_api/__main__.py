@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,7 @@ from domain.runs import FailureKind, RunRequest, RunStatus, TrainingRun
 from domain.splits import SplitKind
 from graphql_api.container import Container
 from graphql_api.evaluation_report import as_lines, as_record
-from graphql_api.runtime import available_cores
+from graphql_api.runtime import available_cores, training_environment
 from graphql_api.settings import Settings
 from graphql_api.tokens import Scope
 
@@ -90,11 +91,17 @@ def main() -> None:
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"])
-            _complain(f"JOBREC_{name.upper()} is {problem['input']!r}: {problem['msg']}")
+            shown = "a secret" if _is_secret(name) else repr(problem["input"])
+            _complain(f"JOBREC_{name.upper()} is {shown}: {problem['msg']}")
         sys.exit(2)
     except JobrecError as error:
         _complain(str(error))
         sys.exit(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1))
+
+
+def _is_secret(name: str) -> bool:
+    field = Settings.model_fields.get(name)
+    return field is None or "SecretStr" in str(field.annotation)
 
 
 def _complain(message: str) -> None:
@@ -137,6 +144,7 @@ _DATA = ("data", "state", "strict", "max_rejected")
 _ACCESS = (
     "profile",
     "auth",
+    "hosts",
     "cors_origins",
     "jwt_algorithms",
     "jwt_jwks",
@@ -165,7 +173,6 @@ _LIMITS = (
     "max_cost",
     "rate_limit_requests",
     "rate_limit_cost",
-    "rate_limit_store",
     "trusted_documents",
     "documents",
     "ws_connections",
@@ -303,9 +310,9 @@ def serve(settings: Settings) -> None:
     container.catalog().refresh()
     if container.snapshots().live() is None:
         click.echo("no model yet: training the first")
-        trained = subprocess.run([sys.executable, "-m", "graphql_api", "train"], check=False)
-        if trained.returncode not in {0, _BUSY, _REFUSED}:
-            sys.exit(trained.returncode)
+        code = _train_beside(settings)
+        if code not in {0, _BUSY, _REFUSED}:
+            sys.exit(code)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     click.echo(f"GraphiQL and GraphQL: http://{host}:{settings.port}/graphql")
     with tempfile.TemporaryDirectory(prefix="jobrec-metrics-") as folder:
@@ -321,7 +328,31 @@ def serve(settings: Settings) -> None:
             ws_max_size=MAX_BODY_BYTES,
             access_log=False,
             server_header=False,
+            # A caller's word on where they call from counts where a proxy was named that says it
+            proxy_headers="FORWARDED_ALLOW_IPS" in os.environ,
         )
+
+
+def _train_beside(settings: Settings) -> int:
+    """Train in a process of its own, which ends with this one; return its exit code."""
+
+    def stop(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "graphql_api", "train"],
+            env=training_environment(settings.environment(secrets=False)),
+        ) as training:
+            try:
+                return training.wait()
+            except BaseException:
+                # As by Ctrl-C: it says in its record that it was stopped
+                training.send_signal(signal.SIGINT)
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run_server(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - whatever uvicorn takes

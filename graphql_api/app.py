@@ -19,6 +19,7 @@ from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
 from graphql_api.endpoint import Endpoint, Guards, error_response
+from graphql_api.hosts import KnownHosts, hosts_by
 from graphql_api.pricing import Priced
 from graphql_api.probes import Observed, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
@@ -72,10 +73,17 @@ def create_app(settings: Settings) -> Starlette:
             *(pages if settings.profile is Profile.DEV else []),
             *probes(services),
         ],
-        middleware=_cross_origin(guards.origins, guards.methods),
+        middleware=[
+            *_known_hosts(hosts_by(settings)),
+            *_cross_origin(guards.origins, guards.methods),
+        ],
         exception_handlers={404: _not_found},
         lifespan=lifespan,
     )
+
+
+def _known_hosts(names: frozenset[str] | None) -> list[Middleware]:
+    return [] if names is None else [Middleware(KnownHosts, names)]
 
 
 def _cross_origin(origins: Sequence[str], methods: Sequence[str]) -> list[Middleware]:

@@ -195,11 +195,11 @@ def authenticator_by(settings: Settings, tokens: ApiTokens, clock: Clock) -> Aut
         tokens,
         clock,
         verifier_by(settings),
-        is_open=_is_open(settings),
+        is_open=is_open(settings),
     )
 
 
-def _is_open(settings: Settings) -> bool:
+def is_open(settings: Settings) -> bool:
     """Tell whether those without credentials may ask.
 
     Raises:
@@ -207,7 +207,7 @@ def _is_open(settings: Settings) -> bool:
     """
     if settings.auth is not None:
         return settings.auth is Access.OPEN
-    if _is_loopback(settings.host):
+    if is_loopback(settings.host):
         return True
     raise InputError(
         f"other machines can reach {settings.host!r}: set --auth required (or "
@@ -216,7 +216,8 @@ def _is_open(settings: Settings) -> bool:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or an address is this machine's own, for itself only."""
     if host == "localhost":
         return True
     try:

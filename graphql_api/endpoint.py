@@ -19,7 +19,6 @@ from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
 from strawberry.http.base import BaseRequestProtocol
 from strawberry.http.exceptions import NonJsonMessageReceived
-from strawberry.http.parse_content_type import parse_content_type
 from strawberry.http.streaming import HTTPStreamTransport
 from strawberry.http.types import QueryParams
 from strawberry.schema._graphql_core import ResultType
@@ -31,8 +30,14 @@ from graphql_api import graphiql
 from graphql_api.auth import Authenticator, Caller, Unauthenticated, anonymous
 from graphql_api.documents import UNREGISTERED, Documents
 from graphql_api.jwts import KeysUnavailable
-from graphql_api.limits import MAX_BODY_BYTES
-from graphql_api.negotiation import RESPONSE_JSON, EventStream, is_acceptable, preferred
+from graphql_api.limits import MAX_BODY_BYTES, MAX_HEADER_BYTES
+from graphql_api.negotiation import (
+    RESPONSE_JSON,
+    EventStream,
+    is_acceptable,
+    media_type_and_charset,
+    preferred,
+)
 from graphql_api.probes import count_refusal
 from graphql_api.rates import Rates, retry_after
 from graphql_api.schema import Context, Schema, Services
@@ -144,7 +149,7 @@ class Endpoint(GraphQL[Context, None]):
         try:
             self._check_method(request)
             _check_headers(request)
-            response = await self._answer(request)
+            response = await self._answer(Request(_plain(scope), request.receive))
         except GraphQLError as error:
             response = await self._refused(request, error)
         except HTTPException as error:
@@ -152,7 +157,7 @@ class Endpoint(GraphQL[Context, None]):
         except _MethodNotAllowed as error:
             response = _refusal(405, str(error), {"Allow": ", ".join(self._methods)})
         except Unauthenticated as error:
-            response = _refusal(401, str(error), {"WWW-Authenticate": error.challenge})
+            response = await self._unauthenticated(request, error)
         except KeysUnavailable as error:
             response = _refusal(503, str(error), {"Retry-After": "5"})
         except _BodyTooLarge:
@@ -173,6 +178,12 @@ class Endpoint(GraphQL[Context, None]):
         if refusal := await self.rates.request(context.caller.key):
             return await self._refused(request, refusal)
         return await self.run(request, context)
+
+    async def _unauthenticated(self, request: Request, error: Unauthenticated) -> Response:
+        """Count by the address whoever is not known, so that nobody tries tokens at will."""
+        if refusal := await self.rates.request(anonymous(_address(request)).key):
+            return await self._refused(request, refusal)
+        return _refusal(401, str(error), {"WWW-Authenticate": error.challenge})
 
     async def _refused(self, request: Request, error: GraphQLError) -> Response:
         """Answer what may not become an operation: one too many, or no document that may run."""
@@ -312,19 +323,34 @@ def _check_headers(request: Request) -> None:
     """Refuse what cannot be answered before anything of the body is read.
 
     Raises:
-        HTTPException: 406 or 415.
+        HTTPException: 406, 415 or 431.
     """
+    size = sum(len(name) + len(value) for name, value in request.headers.raw)
+    if size > MAX_HEADER_BYTES:
+        raise HTTPException(
+            431, f"the headers have {size:,} bytes, at most {MAX_HEADER_BYTES:,} are read"
+        )
     accept = request.headers.get("accept")
     if not is_acceptable(accept):
-        raise HTTPException(406, f"nothing of {accept!r} can be answered; {RESPONSE_JSON} can")
+        shown = f"{accept!r:.100}"
+        raise HTTPException(406, f"nothing of {shown} can be answered; {RESPONSE_JSON} can")
     if request.method == "POST":
         given = request.headers.get("content-type", "")
-        media_type, parameters = parse_content_type(given)
+        media_type, charset = media_type_and_charset(given)
         if media_type != "application/json":
-            raise HTTPException(415, f"the content type is {given!r}, expected application/json")
-        charset = parameters.get("charset", "utf-8").lower()
+            shown = f"{given!r:.100}"
+            raise HTTPException(415, f"the content type is {shown}, expected application/json")
         if charset not in {"utf-8", "utf8"}:
-            raise HTTPException(415, f"the charset is {charset!r}, expected utf-8")
+            raise HTTPException(415, f"the charset is {charset!r:.100}, expected utf-8")
+
+
+def _plain(scope: Scope) -> Scope:
+    """Name the content type, once it was checked, as the library compares it."""
+    headers = [
+        (name, b"application/json" if name == b"content-type" else value)
+        for name, value in scope["headers"]
+    ]
+    return {**scope, "headers": headers}
 
 
 def _tell_wait(sub_response: Response, errors: Iterable[GraphQLError] | None) -> None:
@@ -364,6 +390,7 @@ def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None)
         406: "NOT_ACCEPTABLE",
         413: "PAYLOAD_TOO_LARGE",
         415: "UNSUPPORTED_MEDIA_TYPE",
+        431: "HEADERS_TOO_LARGE",
         503: "AUTHENTICATION_UNAVAILABLE",
     }
     code = codes.get(status, "BAD_REQUEST")

@@ -27,6 +27,10 @@ MAX_BODY_BYTES = 1 << 20
 """Of the body of a request, and of a message over a web socket."""
 
 
+MAX_HEADER_BYTES = 16_384
+"""Of all headers of a request: some take time that grows faster than they do."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """The most that one operation may hold, fragments expanded.

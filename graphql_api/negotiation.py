@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from strawberry.http.streaming import SSETransport
+
+_CHARSET = re.compile(r';\s*charset\*?\s*=\s*"?([^\s;"]*)', re.IGNORECASE)
 
 RESPONSE_JSON = "application/graphql-response+json"
 JSON = "application/json"
@@ -24,6 +28,13 @@ def preferred(accept: str | None) -> str:
     """Return the JSON media type that a client prefers; plain JSON where it does not say."""
     ranges = _ranges(accept)
     return RESPONSE_JSON if _quality(ranges, RESPONSE_JSON) > _quality(ranges, JSON) else JSON
+
+
+def media_type_and_charset(content_type: str) -> tuple[str, str]:
+    """Return what a content type names, in lower case; the charset is utf-8 unless it names one."""
+    media_type, _, parameters = content_type.partition(";")
+    charset = _CHARSET.search(f";{parameters}")
+    return media_type.strip().lower(), "utf-8" if charset is None else charset[1].lower()
 
 
 def is_acceptable(accept: str | None) -> bool:

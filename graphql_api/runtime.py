@@ -98,6 +98,18 @@ class Runtime:
                     _log.info("what failed in the background works again")
 
 
+def training_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that trains: without the secrets of this one.
+
+    Args:
+        settings: variables that give it this process's settings, without secrets.
+    """
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("JOBREC_")
+    }
+    return {**inherited, **settings}
+
+
 class TrainingLauncher:
     """Starts a training in a process of its own, so that serving keeps its processor share.
 
@@ -120,13 +132,10 @@ class TrainingLauncher:
 
     def __call__(self, run: TrainingRun, lease: Lease) -> None:
         """Start the process; it takes the lease over and outlives this one if it must."""
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith("JOBREC_")
-        }
         descriptor = lease.fileno()
         process = subprocess.Popen(  # noqa: S603 - our own command, with an id that we made
             [sys.executable, "-m", "graphql_api", "execute-run", run.id, str(descriptor)],
-            env={**inherited, **self._environment},
+            env=training_environment(self._environment),
             pass_fds=[descriptor],
             stdin=subprocess.DEVNULL,
         )

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.ranking import Unlisted
 
+MIN_TOKEN_LENGTH = 16
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -38,8 +40,16 @@ class TrustedDocuments(StrEnum):
     REQUIRED = "required"
 
 
+def _token(token: SecretStr) -> SecretStr:
+    if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
+        raise ValueError(f"expected at least {MIN_TOKEN_LENGTH} characters, which nobody guesses")
+    return token
+
+
 def _store(url: SecretStr) -> SecretStr:
-    scheme = urlsplit(url.get_secret_value()).scheme
+    parts = urlsplit(url.get_secret_value())
+    scheme = parts.scheme
+    _ = parts.port  # raises where it is none
     if scheme not in {"memory", "redis", "rediss"}:
         raise ValueError("expected memory://, redis:// or rediss://")
     if scheme != "memory" and find_spec("redis") is None:
@@ -83,9 +93,14 @@ class Settings(BaseSettings):
     profile: Profile = Field(
         Profile.DEV, description="dev, or production: no GraphiQL, no introspection, POST only"
     )
-    admin_token: SecretStr | None = Field(None, description="token of an admin")
+    admin_token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        None, description="token of an admin"
+    )
     auth: Access | None = Field(
         None, description="may anybody ask: open, or required credentials; open on loopback"
+    )
+    hosts: str | None = Field(
+        None, description="names it is called by, with commas; open on loopback: only localhost"
     )
     cors_origins: str | None = Field(
         None, description="origins of pages that may call, with commas; none but our own"

@@ -419,7 +419,9 @@ class TrainingRun:
     unmeasured: str | None = strawberry.field(
         description="Why there are no metrics; null where there are, or until that is known."
     )
-    failure: str | None = strawberry.field(description="What went wrong.")
+    failure: str | None = strawberry.field(
+        description="What went wrong; for all but admins without what the data holds."
+    )
 
     @classmethod
     def from_domain(
@@ -453,8 +455,15 @@ class TrainingRun:
             promoted=run.promoted,
             refusals=list(run.refusals),
             unmeasured=run.unmeasured,
-            failure=run.failure,
+            failure=run.failure if for_admin else _plain_failure(run),
         )
+
+
+def _plain_failure(run: runs.TrainingRun) -> str | None:
+    """Return what anybody may know of a failure: lines of the data may be personal."""
+    if run.failure_kind is runs.FailureKind.DATA:
+        return "the data cannot be used"
+    return run.failure
 
 
 @strawberry.input(description="What to learn from, and how to treat the result.")

@@ -194,3 +194,53 @@ def test_subscription_is_refused_to_who_prefers_a_single_answer(
     )
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "application/json" + ";a=b" * 5_000},
+        {"Content-Type": "application/json", "Accept": "a/b," * 5_000 + "*/*"},
+        {"Content-Type": "application/json", **{f"X-{n}": "y" * 100 for n in range(200)}},
+    ],
+)
+def test_headers_too_large_are_refused_before_they_are_read(
+    service: Service, headers: dict[str, str]
+) -> None:
+    answer = httpx.post(f"{service.url}/graphql", content=b"{}", headers=headers)
+    assert answer.status_code == 431
+    (error,) = answer.json()["errors"]
+    assert error["extensions"] == {"code": "HEADERS_TOO_LARGE"}
+    assert "at most 16,384 are read" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("Application/JSON", 200),
+        ("application/json; Charset=UTF-8", 200),
+        ('application/json;charset="utf-8"', 200),
+        ("application/json; charset*=utf-8''utf-8", 415),
+        ("application/json; charset=latin-1", 415),
+        ("application/json; x=y; charset=utf-16", 415),
+        ("text/plain; application/json", 415),
+    ],
+)
+def test_content_type_is_taken_by_its_meaning(
+    service: Service, content_type: str, status: int
+) -> None:
+    answer = httpx.post(
+        f"{service.url}/graphql",
+        content=b'{"query": "{ model { version } }"}',
+        headers={"Content-Type": content_type},
+    )
+    assert answer.status_code == status
+    assert ("errors" in answer.json()) == (status != 200)
+
+
+def test_what_is_not_acceptable_is_echoed_in_short(service: Service) -> None:
+    answer = httpx.post(
+        f"{service.url}/graphql", json={}, headers={"Accept": "audio/" + "x" * 9_000}
+    )
+    assert answer.status_code == 406
+    assert len(answer.content) < 500

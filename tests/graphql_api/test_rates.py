@@ -155,13 +155,50 @@ def test_password_of_the_store_stays_with_serving() -> None:
     assert "a-password" in settings.environment(secrets=True)["JOBREC_RATE_LIMIT_STORE"]
 
 
-@pytest.mark.parametrize("store", ["memcached://127.0.0.1", "nonsense"])
-def test_store_that_is_none_is_refused_at_the_start(store: str, tmp_path: Path) -> None:
-    options = ("--data", tmp_path, "--rate-limit-store", store)
-    done = jobrec("serve", *options, check=False)
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [
+        ("memcached://me:hunter2@127.0.0.1", "expected memory://, redis:// or rediss://"),
+        ("hunter2", "expected memory://, redis:// or rediss://"),
+        ("redis://me:hunter2@127.0.0.1:none", "Port could not be cast to integer"),
+    ],
+)
+def test_store_that_is_none_is_refused_at_the_start_without_its_password(
+    store: str, says: str, tmp_path: Path
+) -> None:
+    done = jobrec("serve", "--data", tmp_path, check=False, JOBREC_RATE_LIMIT_STORE=store)
     assert done.returncode == 2
-    assert f"JOBREC_RATE_LIMIT_STORE is '{store}'" in done.stderr
-    assert "expected memory://, redis:// or rediss://" in done.stderr
+    assert "JOBREC_RATE_LIMIT_STORE is a secret: " in done.stderr
+    assert says in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+
+
+def test_store_is_no_option_since_others_see_those(tmp_path: Path) -> None:
+    done = jobrec("serve", "--data", tmp_path, "--rate-limit-store", "memory://", check=False)
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
+
+
+def test_callers_do_not_choose_where_they_call_from(demo_data: Path, trained: Path) -> None:
+    options = ("--rate-limit-requests", "3")
+    with serving(demo_data, trained, *options) as service, caller(service, "127.0.0.2") as client:
+        statuses = [
+            client.post(
+                "/graphql", json={"query": MODEL}, headers={"X-Forwarded-For": f"10.0.0.{n}"}
+            )
+            for n in range(5)
+        ]
+    assert [answer.status_code for answer in statuses] == [200] * 3 + [429] * 2
+
+
+def test_whoever_tries_tokens_is_counted_by_their_address(demo_data: Path, trained: Path) -> None:
+    options = ("--rate-limit-requests", "3")
+    with serving(demo_data, trained, *options) as service, caller(service, "127.0.0.2") as client:
+        statuses = [
+            client.post("/graphql", json={"query": MODEL}, headers={"Authorization": f"Bearer {n}"})
+            for n in range(5)
+        ]
+    assert [answer.status_code for answer in statuses] == [401] * 3 + [429] * 2
 
 
 def test_counters_in_memory_are_dropped_when_their_windows_end() -> None:
@@ -216,9 +253,9 @@ def store(tmp_path: Path) -> Iterator[Redis]:
 
 
 def test_all_workers_count_together_in_redis(store: Redis, demo_data: Path, trained: Path) -> None:
-    options = ("--workers", "2", "--rate-limit-requests", "20", "--rate-limit-store", store.url)
+    options = ("--workers", "2", "--rate-limit-requests", "20")
     statuses: list[int] = []
-    with serving(demo_data, trained, *options) as service:
+    with serving(demo_data, trained, *options, JOBREC_RATE_LIMIT_STORE=store.url) as service:
         for _ in range(60):  # a connection each, so that both workers get some
             with caller(service, "127.0.0.2") as client:
                 answer = ask(client)
@@ -236,8 +273,12 @@ def test_all_workers_count_together_in_redis(store: Redis, demo_data: Path, trai
 def test_without_redis_everybody_is_let_through_and_the_log_says_so_once(
     fate: str, store: Redis, demo_data: Path, trained: Path
 ) -> None:
-    options = ("--rate-limit-requests", "3", "--rate-limit-store", store.url)
-    with serving(demo_data, trained, *options) as service, caller(service, "127.0.0.2") as client:
+    with (
+        serving(
+            *(demo_data, trained, "--rate-limit-requests", "3"), JOBREC_RATE_LIMIT_STORE=store.url
+        ) as service,
+        caller(service, "127.0.0.2") as client,
+    ):
         assert [ask(client).status_code for _ in range(4)] == [200] * 3 + [429]
         if fate == "killed":
             store.stop()
@@ -264,7 +305,7 @@ def test_a_store_that_is_away_at_the_start_keeps_nobody_from_serving(
     demo_data: Path, trained: Path
 ) -> None:
     store = f"redis://:secret@127.0.0.1:{free_port()}/0"
-    with serving(demo_data, trained, "--rate-limit-store", store) as service:
+    with serving(demo_data, trained, JOBREC_RATE_LIMIT_STORE=store) as service:
         assert service.data_of(MODEL)["model"]["version"]
         log = service.log.read_text()
     assert "the store of the rate limits does not answer" in log

@@ -274,6 +274,10 @@ def test_same_key_gives_the_same_run_and_another_input_is_told(service: Service)
     ended(service, first["run"]["id"])
 
 
+NEWEST_FAILURE = "{ trainingRuns(first: 1) { failure } }"
+SAFE_FAILURE = "the data cannot be used"
+
+
 def test_run_that_fails_says_why_and_the_old_model_answers(demo_data: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -286,6 +290,10 @@ def test_run_that_fails_says_why_and_the_old_model_answers(demo_data: Path, tmp_
         assert (run["status"], run["promoted"]) == ("FAILED", None)
         assert "missing field" in run["failure"]
         assert "activities.jsonl, line 1" in run["failure"]
+        # Lines of the data may be personal
+        for query in (f'{{ trainingRun(id: "{run["id"]}") {{ failure }} }}', NEWEST_FAILURE):
+            (shown,) = service.data_of(query).values()
+            assert shown in ({"failure": SAFE_FAILURE}, [{"failure": SAFE_FAILURE}])
         assert service.data_of(RECOMMEND, user="1") == before
 
 
