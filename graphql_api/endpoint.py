@@ -139,6 +139,7 @@ class Endpoint(GraphQL[Context, None]):
         self._services = services
         self._authenticator = guards.authenticator
         self._methods = guards.methods
+        self._origins = guards.origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -174,10 +175,17 @@ class Endpoint(GraphQL[Context, None]):
         """Show the page to whoever wants to see one, without asking who they are."""
         if self.should_render_graphql_ide(StarletteRequestAdapter(request)):
             return await graphiql.page(request)
+        self._check_site(request)
         context = await self.get_context(request, await self.get_sub_response(request))
         if refusal := await self.rates.request(context.caller.key):
             return await self._refused(request, refusal)
         return await self.run(request, context)
+
+    def _check_site(self, request: Request) -> None:
+        """Refuse what a page of a foreign site asks for without a browser's question before."""
+        is_foreign = request.headers.get("sec-fetch-site") == "cross-site"
+        if is_foreign and request.headers.get("origin") not in self._origins:
+            raise HTTPException(403, "pages of other origins may not call this service")
 
     async def _unauthenticated(self, request: Request, error: Unauthenticated) -> Response:
         """Count by the address whoever is not known, so that nobody tries tokens at will."""
@@ -386,6 +394,7 @@ def _limited(receive: Receive) -> Receive:
 def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
     codes = {
         401: "UNAUTHENTICATED",
+        403: "FORBIDDEN",
         405: "METHOD_NOT_ALLOWED",
         406: "NOT_ACCEPTABLE",
         413: "PAYLOAD_TOO_LARGE",

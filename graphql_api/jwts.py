@@ -213,7 +213,7 @@ def verifier_by(settings: Settings) -> JwtVerifier | None:
     if secret is None and location is None:
         _refuse_idle(settings)
         return None
-    if settings.jwt_audience is None or settings.jwt_issuer is None:
+    if not settings.jwt_audience or not settings.jwt_issuer:
         raise InputError("JWT needs both JOBREC_JWT_AUDIENCE and JOBREC_JWT_ISSUER")
     policy = JwtPolicy(
         _algorithms(settings), settings.jwt_audience, settings.jwt_issuer, settings.jwt_leeway

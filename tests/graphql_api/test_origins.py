@@ -136,3 +136,20 @@ def test_form_of_another_page_cannot_post(service: Service, content_type: str) -
         headers={"Content-Type": content_type},
     )
     assert answer.status_code == 415
+
+
+def test_page_of_a_foreign_site_does_not_even_make_a_query_run(service: Service) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Accept": "*/*"}
+    for answer in (
+        httpx.get(f"{service.url}/graphql", headers=headers, params=QUERY),
+        httpx.post(f"{service.url}/graphql", headers=headers, json=QUERY),
+    ):
+        assert answer.status_code == 403
+        (error,) = answer.json()["errors"]
+        assert error["extensions"] == {"code": "FORBIDDEN"}
+
+
+def test_link_of_a_foreign_site_shows_the_page(service: Service) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Accept": "text/html"}
+    answer = httpx.get(f"{service.url}/graphql", headers=headers)
+    assert "<title>jobrec</title>" in answer.text
