@@ -19,6 +19,7 @@ from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
 from graphql_api.endpoint import Endpoint, Guards, error_response
+from graphql_api.following import Followers
 from graphql_api.pricing import Priced
 from graphql_api.probes import Observed, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> Starlette:
         catalog=catalog,
         snapshots=container.snapshots(),
         runs=runs,
+        followers=Followers(runtime, runs),
         retraining=Retraining(runs, launcher, container.clock()),
         management=container.management(),
         clock=container.clock(),
