@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -37,7 +38,7 @@ from graphql_api.probes import count_refusal
 from graphql_api.rates import Rates, retry_after
 from graphql_api.schema import Context, Schema, Services
 from graphql_api.settings import Profile, Settings
-from graphql_api.sockets import INIT_SECONDS, SocketHandler, SocketLimits, Sockets
+from graphql_api.sockets import INIT_SECONDS, SocketHandler, SocketLimits, Sockets, TooMany
 
 
 class _WebSocketAdapter(ASGIWebSocketAdapter):
@@ -141,23 +142,37 @@ class Endpoint(GraphQL[Context, None]):
             await super().__call__(scope, receive, send)
             return
         request = Request(scope, _limited(receive))
+        with self._entered(request) as refusal:
+            response = refusal or await self._respond(request)
+            await response(scope, receive, send)
+
+    @contextmanager
+    def _entered(self, request: Request) -> Iterator[Response | None]:
+        """Count an event stream until it ends; hand over the refusal of one too many."""
+        if not EventStream().accepts(request.headers.get("accept", "")):
+            yield None
+            return
+        with self.sockets.entered(_address(request)) as too_many:
+            yield None if too_many is None else _one_too_many(too_many)
+
+    async def _respond(self, request: Request) -> Response:
+        """Answer or refuse a request."""
         try:
             self._check_method(request)
             _check_headers(request)
-            response = await self._answer(request)
+            return await self._answer(request)
         except GraphQLError as error:
-            response = await self._refused(request, error)
+            return await self._refused(request, error)
         except HTTPException as error:
-            response = _refusal(error.status_code, error.reason)
+            return _refusal(error.status_code, error.reason)
         except _MethodNotAllowed as error:
-            response = _refusal(405, str(error), {"Allow": ", ".join(self._methods)})
+            return _refusal(405, str(error), {"Allow": ", ".join(self._methods)})
         except Unauthenticated as error:
-            response = _refusal(401, str(error), {"WWW-Authenticate": error.challenge})
+            return _refusal(401, str(error), {"WWW-Authenticate": error.challenge})
         except KeysUnavailable as error:
-            response = _refusal(503, str(error), {"Retry-After": "5"})
+            return _refusal(503, str(error), {"Retry-After": "5"})
         except _BodyTooLarge:
-            response = _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
-        await response(scope, receive, send)
+            return _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
 
     def _check_method(self, request: Request) -> None:
         if request.method not in self._methods:
@@ -369,6 +384,12 @@ def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None)
     code = codes.get(status, "BAD_REQUEST")
     count_refusal(code)
     return error_response(status, code, reason, headers)
+
+
+def _one_too_many(too_many: TooMany) -> Response:
+    code = "CONNECTION_LIMIT_EXCEEDED"
+    count_refusal(code)
+    return error_response(too_many.status, code, too_many.reason, {"Retry-After": "5"})
 
 
 def error_response(

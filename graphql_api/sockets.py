@@ -11,7 +11,8 @@ A connection that breaks one is closed with a code that says which:
 4452  a connection has more than `MAX_OPERATIONS` operations under way
 4453  no operation was under way for too long
 
-Codes from 4450 are this service's own; clients take them as a reason to try again later.
+Codes from 4450 are this service's own; clients take them as a reason to try again later. Event
+streams over HTTP count as connections; one too many is refused with 503 or 429.
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ class _Close(NamedTuple):
     reason: str
 
 
+class TooMany(NamedTuple):
+    """Why a connection is one too many, for a web socket and for an event stream."""
+
+    close_code: int
+    status: int
+    reason: str
+
+
 _TOO_MANY_OPERATIONS = _Close(4452, f"more than {MAX_OPERATIONS} operations at once")
 
 
@@ -69,14 +78,14 @@ class SocketLimits:
 
 
 class Sockets:
-    """The connections of this worker process."""
+    """The lasting connections of this worker process: web sockets, and event streams over HTTP."""
 
     def __init__(self, limits: SocketLimits) -> None:
         self.limits = limits
         self._open: Counter[str] = Counter()
 
     @contextmanager
-    def entered(self, address: str) -> Iterator[_Close | None]:
+    def entered(self, address: str) -> Iterator[TooMany | None]:
         """Count a connection until the block ends; hand over why it is one too many, if it is."""
         refusal = self._refusal(address)
         self._open[address] += 1
@@ -87,12 +96,12 @@ class Sockets:
             if not self._open[address]:
                 del self._open[address]
 
-    def _refusal(self, address: str) -> _Close | None:
+    def _refusal(self, address: str) -> TooMany | None:
         if self._open.total() >= self.limits.connections:
-            return _Close(4450, f"{self.limits.connections:,} connections are open here")
+            return TooMany(4450, 503, f"{self.limits.connections:,} connections are open here")
         if self._open[address] >= self.limits.connections_per_address:
             most = self.limits.connections_per_address
-            return _Close(4451, f"{most:,} connections are open from this address")
+            return TooMany(4451, 429, f"{most:,} connections are open from this address")
         return None
 
 
@@ -121,7 +130,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         """Serve the connection until it ends, if it is not one too many."""
         with self._sockets.entered(self.context.remote) as refusal:
             if refusal is not None:
-                await self._close(refusal)
+                await self._close(_Close(refusal.close_code, refusal.reason))
                 return
             watch = asyncio.create_task(self._close_when_idle())
             try:
