@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,15 +11,15 @@ from typing import Any
 import orjson
 from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
 from graphql import GraphQLError
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
 from strawberry.http.base import BaseRequestProtocol
-from strawberry.http.exceptions import NonJsonMessageReceived
+from strawberry.http.exceptions import NonJsonMessageReceived, WebSocketDisconnected
 from strawberry.http.parse_content_type import parse_content_type
 from strawberry.http.streaming import HTTPStreamTransport
 from strawberry.http.types import QueryParams
@@ -58,14 +58,22 @@ class _WebSocketAdapter(ASGIWebSocketAdapter):
             raise NonJsonMessageReceived from error
 
     async def send_json(self, message: Mapping[str, object]) -> None:
-        """Send a message, unless the connection was closed in the meantime."""
-        if self.ws.application_state is not WebSocketState.DISCONNECTED:
-            await super().send_json(message)
+        """Send a message, unless either side has ended the connection in the meantime."""
+        if self._is_open:
+            # Who has left is heard of by whoever reads
+            with suppress(WebSocketDisconnected):
+                await super().send_json(message)
 
     async def close(self, code: int, reason: str) -> None:
-        """Close the connection, unless that was done in the meantime."""
-        if self.ws.application_state is not WebSocketState.DISCONNECTED:
-            await super().close(code, reason)
+        """Close the connection, unless either side did that in the meantime."""
+        if self._is_open:
+            with suppress(WebSocketDisconnect):
+                await super().close(code, reason)
+
+    @property
+    def _is_open(self) -> bool:
+        ended = WebSocketState.DISCONNECTED
+        return self.ws.application_state is not ended and self.ws.client_state is not ended
 
 
 @dataclass(frozen=True)
@@ -143,8 +151,11 @@ class Endpoint(GraphQL[Context, None]):
             return
         request = Request(scope, _limited(receive))
         with self._entered(request) as refusal:
-            response = refusal or await self._respond(request)
-            await response(scope, receive, send)
+            try:
+                response = refusal or await self._respond(request)
+                await response(scope, receive, send)
+            except ClientDisconnect:
+                count_refusal("CLIENT_DISCONNECTED")
 
     @contextmanager
     def _entered(self, request: Request) -> Iterator[Response | None]:
