@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from graphql_api import graphiql
 from graphql_api.auth import Authenticator, Caller, Unauthenticated, anonymous
 from graphql_api.documents import UNREGISTERED, Documents
 from graphql_api.jwts import KeysUnavailable
-from graphql_api.limits import MAX_BODY_BYTES
+from graphql_api.limits import BODY_SECONDS, MAX_BODY_BYTES
 from graphql_api.negotiation import RESPONSE_JSON, EventStream, is_acceptable, preferred
 from graphql_api.probes import count_refusal
 from graphql_api.rates import Rates, retry_after
@@ -171,6 +172,7 @@ class Endpoint(GraphQL[Context, None]):
         try:
             self._check_method(request)
             _check_headers(request)
+            _check_length(request)
             return await self._answer(request)
         except GraphQLError as error:
             return await self._refused(request, error)
@@ -184,6 +186,9 @@ class Endpoint(GraphQL[Context, None]):
             return _refusal(503, str(error), {"Retry-After": "5"})
         except _BodyTooLarge:
             return _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
+        except _BodyTooSlow:
+            reason = f"the body did not come within {BODY_SECONDS} s"
+            return _refusal(408, reason, {"Connection": "close"})
 
     def _check_method(self, request: Request) -> None:
         if request.method not in self._methods:
@@ -368,16 +373,39 @@ class _BodyTooLarge(Exception):
     """The request's body exceeds the limit."""
 
 
+class _BodyTooSlow(Exception):
+    """The request's body did not come in time."""
+
+
+def _check_length(request: Request) -> None:
+    """Refuse a body that says of itself that it is too large, before any of it comes.
+
+    Raises:
+        _BodyTooLarge: it does.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        raise _BodyTooLarge
+
+
 def _limited(receive: Receive) -> Receive:
-    """Count a body while it comes, so that a large one is not even held."""
-    size = 0
+    """Count and time a body while it comes, so that a large or slow one is not even held."""
+    size, is_whole = 0, False
+    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
 
     async def counted() -> Message:
-        nonlocal size
-        message = await receive()
+        nonlocal size, is_whole
+        if is_whole:  # what comes now is the client's leaving, for which no time is too long
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise _BodyTooSlow from error
         size += len(message.get("body", b""))
         if size > MAX_BODY_BYTES:
             raise _BodyTooLarge
+        is_whole = not message.get("more_body", False)
         return message
 
     return counted
@@ -388,6 +416,7 @@ def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None)
         401: "UNAUTHENTICATED",
         405: "METHOD_NOT_ALLOWED",
         406: "NOT_ACCEPTABLE",
+        408: "REQUEST_TIMEOUT",
         413: "PAYLOAD_TOO_LARGE",
         415: "UNSUPPORTED_MEDIA_TYPE",
         503: "AUTHENTICATION_UNAVAILABLE",

@@ -26,6 +26,9 @@ MAX_DOCUMENT_LENGTH = 65_536
 MAX_BODY_BYTES = 1 << 20
 """Of the body of a request, and of a message over a web socket."""
 
+BODY_SECONDS = 30
+"""For how long a request's body is waited for."""
+
 
 @dataclass(frozen=True)
 class Limits:
