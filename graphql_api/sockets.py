@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
 )
@@ -183,6 +183,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await self.send_message(
             {"id": operation_id, "type": "error", "payload": [refusal.formatted]}
         )
+
+    @staticmethod
+    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
+        """Tell why to close the connection; an unknown operation's name is its own error only."""
+        return error.message if isinstance(error, GraphQLSyntaxError) else None
 
     def _note_end(self, _task: asyncio.Task[None]) -> None:
         self._idle_since = time.monotonic()

@@ -157,6 +157,16 @@ def test_what_is_no_message_closes_with_4400(open_socket: Open, message: str | b
     assert socket.closed()[0] == 4400
 
 
+def test_operation_that_a_document_does_not_hold_is_an_error_of_its_own(open_socket: Open) -> None:
+    socket = open_socket().begin()
+    payload = {"query": "query a { model { version } }", "operationName": "b"}
+    socket.send(type="subscribe", id="x", payload=payload)
+    answer = socket.receive()
+    assert (answer["type"], answer["id"]) == ("error", "x")
+    assert answer["payload"][0]["extensions"]["code"] == "BAD_REQUEST"
+    socket.ask()
+
+
 def test_fourth_connection_of_an_address_closes_with_4451_until_one_of_three_goes(
     open_socket: Open,
 ) -> None:
