@@ -25,8 +25,10 @@ from strawberry.http.parse_content_type import parse_content_type
 from strawberry.http.streaming import HTTPStreamTransport
 from strawberry.http.types import QueryParams
 from strawberry.schema._graphql_core import ResultType
+from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult, SubscriptionExecutionResult
+from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UnsetType
 
 from graphql_api import graphiql
@@ -180,6 +182,9 @@ class Endpoint(GraphQL[Context, None]):
             return _refusal(error.status_code, error.reason)
         except _MethodNotAllowed as error:
             return _refusal(405, str(error), {"Allow": ", ".join(self._methods)})
+        except _MutationByGet as error:
+            count_refusal("BAD_REQUEST")
+            return error_response(405, "BAD_REQUEST", str(error), {"Allow": "POST"})
         except Unauthenticated as error:
             return _refusal(401, str(error), {"WWW-Authenticate": error.challenge})
         except KeysUnavailable as error:
@@ -276,9 +281,14 @@ class Endpoint(GraphQL[Context, None]):
         sub_response: Response,
     ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
         """Execute an operation, and say in the status where it would cost too much by now."""
-        result = await super().execute_operation(
-            request, request_adapter, request_data, context, root_value, sub_response
-        )
+        try:
+            result = await super().execute_operation(
+                request, request_adapter, request_data, context, root_value, sub_response
+            )
+        except HTTPException as error:
+            if _is_mutation_by_get(error):
+                raise _MutationByGet(error.reason) from error
+            raise
         _tell_wait(sub_response, getattr(result, "errors", None))
         return result
 
@@ -367,6 +377,19 @@ def _tell_wait(sub_response: Response, errors: Iterable[GraphQLError] | None) ->
 
 class _MethodNotAllowed(Exception):
     """The request's method is none of those that are answered."""
+
+
+class _MutationByGet(Exception):
+    """The request would change something by GET."""
+
+
+def _is_mutation_by_get(error: HTTPException) -> bool:
+    """Tell whether a request was refused since it would change something by GET."""
+    cause = error.__cause__
+    return (
+        isinstance(cause, InvalidOperationTypeError)
+        and cause.operation_type is OperationType.MUTATION
+    )
 
 
 class _BodyTooLarge(Exception):
