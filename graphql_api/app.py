@@ -20,6 +20,7 @@ from graphql_api import graphiql
 from graphql_api.container import Container
 from graphql_api.endpoint import Endpoint, Guards, error_response
 from graphql_api.following import Followers
+from graphql_api.headers import DefaultHeaders
 from graphql_api.pricing import Priced
 from graphql_api.probes import Observed, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
@@ -71,7 +72,10 @@ def create_app(settings: Settings) -> Starlette:
             *(pages if settings.profile is Profile.DEV else []),
             *probes(services),
         ],
-        middleware=_cross_origin(guards.origins, guards.methods),
+        middleware=[
+            Middleware(DefaultHeaders),
+            *_cross_origin(guards.origins, guards.methods),
+        ],
         exception_handlers={404: _not_found},
         lifespan=lifespan,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from strawberry.http.streaming import SSETransport
 
 RESPONSE_JSON = "application/graphql-response+json"
@@ -12,6 +14,9 @@ _ANSWERED = (JSON, RESPONSE_JSON, _STREAM, _PAGE)
 
 class EventStream(SSETransport):
     """Answers with events who prefers them to JSON; many clients take them, and prefer JSON."""
+
+    # Events are no more for caches than other answers
+    headers = MappingProxyType({**SSETransport.headers, "Cache-Control": "no-store"})
 
     def accepts(self, accept: str) -> bool:
         """Tell by the header `Accept` whether to answer with events."""
