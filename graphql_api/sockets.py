@@ -12,7 +12,8 @@ A connection that breaks one is closed with a code that says which:
 4453  no operation was under way for too long
 
 Codes from 4450 are this service's own; clients take them as a reason to try again later. Event
-streams over HTTP count as connections; one too many is refused with 503 or 429.
+streams over HTTP count as connections; one too many is refused with 503 or 429. Messages of no
+operation, pings above all, are read `MESSAGES_PER_SECOND` after a burst of as many.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from graphql_api.schema import Context
 
 INIT_SECONDS = 10
 MAX_OPERATIONS = 100
+MESSAGES_PER_SECOND = 100
 
 
 class _Close(NamedTuple):
@@ -105,6 +107,20 @@ class Sockets:
         return None
 
 
+class _Pace:
+    """Lets so many messages through in a second, after a burst of as many."""
+
+    def __init__(self, per_second: int) -> None:
+        self._interval = 1 / per_second
+        self._due = 0.0
+
+    async def keep(self) -> None:
+        """Wait until the next message is due."""
+        now = time.monotonic()
+        self._due = max(self._due, now - 1) + self._interval
+        await asyncio.sleep(max(0.0, self._due - now))
+
+
 class _Guarded(Protocol):
     """What the handler needs of the view."""
 
@@ -125,6 +141,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self._rates, self._sockets, self._documents = view.rates, view.sockets, view.documents
         self._identify = view.identify_socket
         self._idle_since = time.monotonic()
+        self._pace = _Pace(MESSAGES_PER_SECOND)
 
     async def handle(self) -> None:
         """Serve the connection until it ends, if it is not one too many."""
@@ -141,9 +158,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_message(self, message: Message) -> None:
         """Answer a message of the right shape; the library would fail on any other."""
         if _is_message(message):
+            if not self._belongs_to_operation(message):
+                await self._pace.keep()
             await super().handle_message(message)
         else:
             await self.handle_invalid_message("not a message of graphql-transport-ws")
+
+    def _belongs_to_operation(self, message: Message) -> bool:
+        return message.get("type") == "subscribe" or message.get("id") in self.operations
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         """Begin an operation, if the caller may."""

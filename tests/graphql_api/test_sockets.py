@@ -221,6 +221,25 @@ def test_ping_does_not_keep_an_idle_connection(open_socket: Open) -> None:
     assert socket.closed()[0] == 4453
 
 
+@pytest.mark.parametrize("message", [{"type": "ping"}, {"type": "complete", "id": "none"}])
+def test_flood_of_messages_outside_of_operations_has_to_wait(
+    service: Service, message: dict[str, str]
+) -> None:
+    url = service.url.replace("http", "ws") + "/graphql"
+    with connect(url, subprotocols=[Subprotocol("graphql-transport-ws")]) as connection:
+        socket = Socket(connection).begin()
+        begun = time.monotonic()
+        for _ in range(250):
+            socket.send(**message)
+        socket.send(type="subscribe", id="asked", payload=MODEL)
+        answers = [socket.receive()["type"]]
+        while answers[-1] != "complete":
+            answers.append(socket.receive()["type"])
+        # 100 at once and 100 in each second after that
+        assert time.monotonic() - begun > 1.4
+    assert answers == ["pong"] * (250 if message["type"] == "ping" else 0) + ["next", "complete"]
+
+
 @pytest.mark.slow
 def test_connection_that_does_not_begin_closes_with_4408(service: Service) -> None:
     url = service.url.replace("http", "ws") + "/graphql"
