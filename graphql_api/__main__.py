@@ -315,6 +315,8 @@ def serve(settings: Settings) -> None:
             sys.exit(code)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     click.echo(f"GraphiQL and GraphQL: http://{host}:{settings.port}/graphql")
+    # The server hands SIGTERM on when it has stopped; unheard, it would end this before the folder
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with tempfile.TemporaryDirectory(prefix="jobrec-metrics-") as folder:
         # Where workers leave their counts for each other; read when the library is imported
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder

@@ -19,6 +19,8 @@ from application.training import Retraining
 from graphql_api import graphiql
 from graphql_api.container import Container
 from graphql_api.endpoint import Endpoint, Guards, error_response
+from graphql_api.following import Followers
+from graphql_api.headers import DefaultHeaders
 from graphql_api.hosts import KnownHosts, hosts_by
 from graphql_api.pricing import Priced
 from graphql_api.probes import Observed, probes
@@ -44,6 +46,7 @@ def create_app(settings: Settings) -> Starlette:
         catalog=catalog,
         snapshots=container.snapshots(),
         runs=runs,
+        followers=Followers(runtime, runs),
         retraining=Retraining(runs, launcher, container.clock()),
         management=container.management(),
         clock=container.clock(),
@@ -74,6 +77,7 @@ def create_app(settings: Settings) -> Starlette:
             *probes(services),
         ],
         middleware=[
+            Middleware(DefaultHeaders),
             *_known_hosts(hosts_by(settings)),
             *_cross_origin(guards.origins, guards.methods),
         ],

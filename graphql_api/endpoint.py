@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,27 +12,29 @@ from typing import Any
 import orjson
 from cross_web import AsyncHTTPRequestAdapter, HTTPException, StarletteRequestAdapter
 from graphql import GraphQLError
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData, process_result
 from strawberry.http.base import BaseRequestProtocol
-from strawberry.http.exceptions import NonJsonMessageReceived
+from strawberry.http.exceptions import NonJsonMessageReceived, WebSocketDisconnected
 from strawberry.http.streaming import HTTPStreamTransport
 from strawberry.http.types import QueryParams
 from strawberry.schema._graphql_core import ResultType
+from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult, SubscriptionExecutionResult
+from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UnsetType
 
 from graphql_api import graphiql
 from graphql_api.auth import Authenticator, Caller, Unauthenticated, anonymous
 from graphql_api.documents import UNREGISTERED, Documents
 from graphql_api.jwts import KeysUnavailable
-from graphql_api.limits import MAX_BODY_BYTES, MAX_HEADER_BYTES
+from graphql_api.limits import BODY_SECONDS, MAX_BODY_BYTES, MAX_HEADER_BYTES
 from graphql_api.negotiation import (
     RESPONSE_JSON,
     EventStream,
@@ -42,7 +46,7 @@ from graphql_api.probes import count_refusal
 from graphql_api.rates import Rates, retry_after
 from graphql_api.schema import Context, Schema, Services
 from graphql_api.settings import Profile, Settings
-from graphql_api.sockets import INIT_SECONDS, SocketHandler, SocketLimits, Sockets
+from graphql_api.sockets import INIT_SECONDS, SocketHandler, SocketLimits, Sockets, TooMany
 
 
 class _WebSocketAdapter(ASGIWebSocketAdapter):
@@ -62,14 +66,22 @@ class _WebSocketAdapter(ASGIWebSocketAdapter):
             raise NonJsonMessageReceived from error
 
     async def send_json(self, message: Mapping[str, object]) -> None:
-        """Send a message, unless the connection was closed in the meantime."""
-        if self.ws.application_state is not WebSocketState.DISCONNECTED:
-            await super().send_json(message)
+        """Send a message, unless either side has ended the connection in the meantime."""
+        if self._is_open:
+            # Who has left is heard of by whoever reads
+            with suppress(WebSocketDisconnected):
+                await super().send_json(message)
 
     async def close(self, code: int, reason: str) -> None:
-        """Close the connection, unless that was done in the meantime."""
-        if self.ws.application_state is not WebSocketState.DISCONNECTED:
-            await super().close(code, reason)
+        """Close the connection, unless either side did that in the meantime."""
+        if self._is_open:
+            with suppress(WebSocketDisconnect):
+                await super().close(code, reason)
+
+    @property
+    def _is_open(self) -> bool:
+        ended = WebSocketState.DISCONNECTED
+        return self.ws.application_state is not ended and self.ws.client_state is not ended
 
 
 @dataclass(frozen=True)
@@ -147,23 +159,53 @@ class Endpoint(GraphQL[Context, None]):
             await super().__call__(scope, receive, send)
             return
         request = Request(scope, _limited(receive))
+        with self._entered(request) as refusal:
+            try:
+                response = refusal or await self._respond(request)
+                await response(scope, receive, send)
+            except ClientDisconnect:
+                count_refusal("CLIENT_DISCONNECTED")
+
+    @contextmanager
+    def _entered(self, request: Request) -> Iterator[Response | None]:
+        """Count an event stream until it ends; hand over the refusal of what may not enter."""
+        size = sum(len(name) + len(value) for name, value in request.headers.raw)
+        if size > MAX_HEADER_BYTES:
+            # Before anything is read of them: some take time that grows faster than they do
+            reason = f"the headers have {size:,} bytes, at most {MAX_HEADER_BYTES:,} are read"
+            yield _refusal(431, reason)
+            return
+        if not EventStream().accepts(request.headers.get("accept", "")):
+            yield None
+            return
+        with self.sockets.entered(_address(request)) as too_many:
+            yield None if too_many is None else _one_too_many(too_many)
+
+    async def _respond(self, request: Request) -> Response:
+        """Answer or refuse a request."""
         try:
             self._check_method(request)
             _check_headers(request)
-            response = await self._answer(Request(_plain(scope), request.receive))
+            _check_length(request)
+            return await self._answer(Request(_plain(request.scope), request.receive))
         except GraphQLError as error:
-            response = await self._refused(request, error)
+            return await self._refused(request, error)
         except HTTPException as error:
-            response = _refusal(error.status_code, error.reason)
+            return _refusal(error.status_code, error.reason)
         except _MethodNotAllowed as error:
-            response = _refusal(405, str(error), {"Allow": ", ".join(self._methods)})
+            return _refusal(405, str(error), {"Allow": ", ".join(self._methods)})
+        except _MutationByGet as error:
+            count_refusal("BAD_REQUEST")
+            return error_response(405, "BAD_REQUEST", str(error), {"Allow": "POST"})
         except Unauthenticated as error:
-            response = await self._unauthenticated(request, error)
+            return await self._unauthenticated(request, error)
         except KeysUnavailable as error:
-            response = _refusal(503, str(error), {"Retry-After": "5"})
+            return _refusal(503, str(error), {"Retry-After": "5"})
         except _BodyTooLarge:
-            response = _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
-        await response(scope, receive, send)
+            return _refusal(413, f"the body exceeds {MAX_BODY_BYTES:,} bytes")
+        except _BodyTooSlow:
+            reason = f"the body did not come within {BODY_SECONDS} s"
+            return _refusal(408, reason, {"Connection": "close"})
 
     def _check_method(self, request: Request) -> None:
         if request.method not in self._methods:
@@ -264,9 +306,14 @@ class Endpoint(GraphQL[Context, None]):
         sub_response: Response,
     ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
         """Execute an operation, and say in the status where it would cost too much by now."""
-        result = await super().execute_operation(
-            request, request_adapter, request_data, context, root_value, sub_response
-        )
+        try:
+            result = await super().execute_operation(
+                request, request_adapter, request_data, context, root_value, sub_response
+            )
+        except HTTPException as error:
+            if _is_mutation_by_get(error):
+                raise _MutationByGet(error.reason) from error
+            raise
         _tell_wait(sub_response, getattr(result, "errors", None))
         return result
 
@@ -331,13 +378,8 @@ def _check_headers(request: Request) -> None:
     """Refuse what cannot be answered before anything of the body is read.
 
     Raises:
-        HTTPException: 406, 415 or 431.
+        HTTPException: 406 or 415.
     """
-    size = sum(len(name) + len(value) for name, value in request.headers.raw)
-    if size > MAX_HEADER_BYTES:
-        raise HTTPException(
-            431, f"the headers have {size:,} bytes, at most {MAX_HEADER_BYTES:,} are read"
-        )
     accept = request.headers.get("accept")
     if not is_acceptable(accept):
         shown = f"{accept!r:.100}"
@@ -372,20 +414,56 @@ class _MethodNotAllowed(Exception):
     """The request's method is none of those that are answered."""
 
 
+class _MutationByGet(Exception):
+    """The request would change something by GET."""
+
+
+def _is_mutation_by_get(error: HTTPException) -> bool:
+    """Tell whether a request was refused since it would change something by GET."""
+    cause = error.__cause__
+    return (
+        isinstance(cause, InvalidOperationTypeError)
+        and cause.operation_type is OperationType.MUTATION
+    )
+
+
 class _BodyTooLarge(Exception):
     """The request's body exceeds the limit."""
 
 
+class _BodyTooSlow(Exception):
+    """The request's body did not come in time."""
+
+
+def _check_length(request: Request) -> None:
+    """Refuse a body that says of itself that it is too large, before any of it comes.
+
+    Raises:
+        _BodyTooLarge: it does.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        raise _BodyTooLarge
+
+
 def _limited(receive: Receive) -> Receive:
-    """Count a body while it comes, so that a large one is not even held."""
-    size = 0
+    """Count and time a body while it comes, so that a large or slow one is not even held."""
+    size, is_whole = 0, False
+    deadline = asyncio.get_running_loop().time() + BODY_SECONDS
 
     async def counted() -> Message:
-        nonlocal size
-        message = await receive()
+        nonlocal size, is_whole
+        if is_whole:  # what comes now is the client's leaving, for which no time is too long
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise _BodyTooSlow from error
         size += len(message.get("body", b""))
         if size > MAX_BODY_BYTES:
             raise _BodyTooLarge
+        is_whole = not message.get("more_body", False)
         return message
 
     return counted
@@ -397,6 +475,7 @@ def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None)
         403: "FORBIDDEN",
         405: "METHOD_NOT_ALLOWED",
         406: "NOT_ACCEPTABLE",
+        408: "REQUEST_TIMEOUT",
         413: "PAYLOAD_TOO_LARGE",
         415: "UNSUPPORTED_MEDIA_TYPE",
         431: "HEADERS_TOO_LARGE",
@@ -405,6 +484,12 @@ def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None)
     code = codes.get(status, "BAD_REQUEST")
     count_refusal(code)
     return error_response(status, code, reason, headers)
+
+
+def _one_too_many(too_many: TooMany) -> Response:
+    code = "CONNECTION_LIMIT_EXCEEDED"
+    count_refusal(code)
+    return error_response(too_many.status, code, too_many.reason, {"Retry-After": "5"})
 
 
 def error_response(

@@ -26,9 +26,12 @@ MAX_DOCUMENT_LENGTH = 65_536
 MAX_BODY_BYTES = 1 << 20
 """Of the body of a request, and of a message over a web socket."""
 
+BODY_SECONDS = 30
+"""For how long a request's body is waited for."""
+
 
 MAX_HEADER_BYTES = 16_384
-"""Of all headers of a request: some take time that grows faster than they do."""
+"""Of all headers of a request."""
 
 
 @dataclass(frozen=True)

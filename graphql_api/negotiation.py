@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 
 from strawberry.http.streaming import SSETransport
 
@@ -16,6 +17,9 @@ _ANSWERED = (JSON, RESPONSE_JSON, _STREAM, _PAGE)
 
 class EventStream(SSETransport):
     """Answers with events who prefers them to JSON; many clients take them, and prefer JSON."""
+
+    # Events are no more for caches than other answers
+    headers = MappingProxyType({**SSETransport.headers, "Cache-Control": "no-store"})
 
     def accepts(self, accept: str) -> bool:
         """Tell by the header `Accept` whether to answer with events."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -36,6 +36,7 @@ from domain.ports import Begun, Busy, Catalog, Clock, KeyReused, SnapshotStore, 
 from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
 from graphql_api.auth import Caller
+from graphql_api.following import Followers
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
 from graphql_api.profiles import HiddenSchema, without_suggestion
 from graphql_api.runtime import Runtime
@@ -71,9 +72,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.1
-"""How often a subscription looks for changes of a run."""
-
 MAX_ERRORS = 5
 """An answer carries the first errors only: more would help nobody but those who flood logs."""
 
@@ -93,6 +91,7 @@ class Services:
     catalog: Catalog
     snapshots: SnapshotStore
     runs: TrainingRuns
+    followers: Followers
     retraining: Retraining
     management: ModelManagement
     clock: Clock
@@ -450,19 +449,16 @@ class Subscription:
         id: Annotated[strawberry.ID, strawberry.argument(description="The run's id.")],  # noqa: A002 - the schema's word
     ) -> AsyncGenerator[TrainingRun, None]:
         services = info.context.services
-        run_id = str(id)
         try:
-            changes = [await services.runtime.run(services.runs.get, run_id)]
+            async with aclosing(services.followers.follow(str(id))) as states:
+                async for run in states:
+                    # Only the stored models are worth a thread
+                    if run.model_version is None:
+                        yield _run(info.context, run)
+                    else:
+                        yield await services.runtime.run(_run, info.context, run)
         except RunMissing as error:
             raise InputError(str(error), "id") from error
-        while True:
-            for run in changes:
-                yield await services.runtime.run(_run, info.context, run)
-                if run.status.is_final:
-                    return
-                revision = run.revision
-            await asyncio.sleep(POLL_SECONDS)
-            changes = await services.runtime.run(services.runs.changes, run_id, revision)
 
 
 def _recommend(

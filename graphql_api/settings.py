@@ -130,10 +130,10 @@ class Settings(BaseSettings):
     )
     documents: Path | None = Field(None, description="folder of the trusted documents' manifests")
     ws_connections: Annotated[int, Field(ge=1)] = Field(
-        1_000, description="web sockets that a worker holds at once"
+        1_000, description="web sockets and event streams that a worker holds at once"
     )
     ws_connections_per_address: Annotated[int, Field(ge=1)] = Field(
-        100, description="web sockets that a worker holds at once for one address"
+        100, description="web sockets and event streams that a worker holds at once for one address"
     )
     ws_idle_seconds: Annotated[float, Field(gt=0)] = Field(
         300, description="a web socket without an operation is closed after this time"

@@ -11,7 +11,9 @@ A connection that breaks one is closed with a code that says which:
 4452  a connection has more than `MAX_OPERATIONS` operations under way
 4453  no operation was under way for too long
 
-Codes from 4450 are this service's own; clients take them as a reason to try again later.
+Codes from 4450 are this service's own; clients take them as a reason to try again later. Event
+streams over HTTP count as connections; one too many is refused with 503 or 429. Messages of no
+operation, pings above all, are read `MESSAGES_PER_SECOND` after a burst of as many.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
 )
@@ -43,10 +45,19 @@ from graphql_api.schema import Context
 
 INIT_SECONDS = 10
 MAX_OPERATIONS = 100
+MESSAGES_PER_SECOND = 100
 
 
 class _Close(NamedTuple):
     code: int
+    reason: str
+
+
+class TooMany(NamedTuple):
+    """Why a connection is one too many, for a web socket and for an event stream."""
+
+    close_code: int
+    status: int
     reason: str
 
 
@@ -69,14 +80,14 @@ class SocketLimits:
 
 
 class Sockets:
-    """The connections of this worker process."""
+    """The lasting connections of this worker process: web sockets, and event streams over HTTP."""
 
     def __init__(self, limits: SocketLimits) -> None:
         self.limits = limits
         self._open: Counter[str] = Counter()
 
     @contextmanager
-    def entered(self, address: str) -> Iterator[_Close | None]:
+    def entered(self, address: str) -> Iterator[TooMany | None]:
         """Count a connection until the block ends; hand over why it is one too many, if it is."""
         refusal = self._refusal(address)
         self._open[address] += 1
@@ -87,13 +98,27 @@ class Sockets:
             if not self._open[address]:
                 del self._open[address]
 
-    def _refusal(self, address: str) -> _Close | None:
+    def _refusal(self, address: str) -> TooMany | None:
         if self._open.total() >= self.limits.connections:
-            return _Close(4450, f"{self.limits.connections:,} connections are open here")
+            return TooMany(4450, 503, f"{self.limits.connections:,} connections are open here")
         if self._open[address] >= self.limits.connections_per_address:
             most = self.limits.connections_per_address
-            return _Close(4451, f"{most:,} connections are open from this address")
+            return TooMany(4451, 429, f"{most:,} connections are open from this address")
         return None
+
+
+class _Pace:
+    """Lets so many messages through in a second, after a burst of as many."""
+
+    def __init__(self, per_second: int) -> None:
+        self._interval = 1 / per_second
+        self._due = 0.0
+
+    async def keep(self) -> None:
+        """Wait until the next message is due."""
+        now = time.monotonic()
+        self._due = max(self._due, now - 1) + self._interval
+        await asyncio.sleep(max(0.0, self._due - now))
 
 
 class _Guarded(Protocol):
@@ -116,12 +141,13 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         self._rates, self._sockets, self._documents = view.rates, view.sockets, view.documents
         self._identify = view.identify_socket
         self._idle_since = time.monotonic()
+        self._pace = _Pace(MESSAGES_PER_SECOND)
 
     async def handle(self) -> None:
         """Serve the connection until it ends, if it is not one too many."""
         with self._sockets.entered(self.context.remote) as refusal:
             if refusal is not None:
-                await self._close(refusal)
+                await self._close(_Close(refusal.close_code, refusal.reason))
                 return
             watch = asyncio.create_task(self._close_when_idle())
             try:
@@ -132,9 +158,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_message(self, message: Message) -> None:
         """Answer a message of the right shape; the library would fail on any other."""
         if _is_message(message):
+            if not self._belongs_to_operation(message):
+                await self._pace.keep()
             await super().handle_message(message)
         else:
             await self.handle_invalid_message("not a message of graphql-transport-ws")
+
+    def _belongs_to_operation(self, message: Message) -> bool:
+        return message.get("type") == "subscribe" or message.get("id") in self.operations
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         """Begin an operation, if the caller may."""
@@ -174,6 +205,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         await self.send_message(
             {"id": operation_id, "type": "error", "payload": [refusal.formatted]}
         )
+
+    @staticmethod
+    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
+        """Tell why to close the connection; an unknown operation's name is its own error only."""
+        return error.message if isinstance(error, GraphQLSyntaxError) else None
 
     def _note_end(self, _task: asyncio.Task[None]) -> None:
         self._idle_since = time.monotonic()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 MODELS = ["als", "popular", "recent-popular", "item-knn", "last-seen", "random"]
 QUICK = ("--factors", "16", "--iterations", "3", "--threads", "1")
 

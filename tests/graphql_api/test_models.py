@@ -29,6 +29,8 @@ from tests.conftest import START_SECONDS, TOKEN, Service, free_port, jobrec, ser
 from tests.graphql_api.test_kill import command as command_of
 from tests.graphql_api.test_kill import descendants
 
+pytestmark = pytest.mark.slow
+
 slow = pytest.mark.slow
 
 PATIENCE = 60

@@ -303,21 +303,22 @@ def test_declared_body_that_is_too_large_is_refused(client: httpx.Client) -> Non
 
 
 @pytest.mark.parametrize(
-    ("parameters", "code"),
+    ("parameters", "status", "code"),
     [
-        ({}, "BAD_REQUEST"),
-        ({"query": ""}, "BAD_REQUEST"),
-        ({"query": "{ model { version } }", "variables": "{"}, "BAD_REQUEST"),
-        ({"query": "{ model { version } }", "variables": "[]"}, "BAD_REQUEST"),
-        ({"query": "{ model { version } }", "extensions": "1"}, "BAD_REQUEST"),
-        ({"query": "mutation { rollbackModel { __typename } }"}, "BAD_REQUEST"),
+        ({}, 400, "BAD_REQUEST"),
+        ({"query": ""}, 400, "BAD_REQUEST"),
+        ({"query": "{ model { version } }", "variables": "{"}, 400, "BAD_REQUEST"),
+        ({"query": "{ model { version } }", "variables": "[]"}, 400, "BAD_REQUEST"),
+        ({"query": "{ model { version } }", "extensions": "1"}, 400, "BAD_REQUEST"),
+        ({"query": "mutation { rollbackModel { __typename } }"}, 405, "BAD_REQUEST"),
     ],
 )
 def test_address_that_is_no_request_is_refused_as_json(
-    client: httpx.Client, parameters: dict[str, str], code: str
+    client: httpx.Client, parameters: dict[str, str], status: int, code: str
 ) -> None:
     answer = client.get("/graphql", params=parameters, headers={"Accept": "application/json"})
-    assert answer.status_code == 400
+    assert answer.status_code == status
+    assert answer.headers.get("allow") == ("POST" if status == 405 else None)
     assert [error["extensions"]["code"] for error in answer.json()["errors"]] == [code]
 
 

@@ -157,6 +157,16 @@ def test_what_is_no_message_closes_with_4400(open_socket: Open, message: str | b
     assert socket.closed()[0] == 4400
 
 
+def test_operation_that_a_document_does_not_hold_is_an_error_of_its_own(open_socket: Open) -> None:
+    socket = open_socket().begin()
+    payload = {"query": "query a { model { version } }", "operationName": "b"}
+    socket.send(type="subscribe", id="x", payload=payload)
+    answer = socket.receive()
+    assert (answer["type"], answer["id"]) == ("error", "x")
+    assert answer["payload"][0]["extensions"]["code"] == "BAD_REQUEST"
+    socket.ask()
+
+
 def test_fourth_connection_of_an_address_closes_with_4451_until_one_of_three_goes(
     open_socket: Open,
 ) -> None:
@@ -209,6 +219,25 @@ def test_ping_does_not_keep_an_idle_connection(open_socket: Open) -> None:
             socket.send(type="ping")
             assert socket.receive()["type"] == "pong"
     assert socket.closed()[0] == 4453
+
+
+@pytest.mark.parametrize("message", [{"type": "ping"}, {"type": "complete", "id": "none"}])
+def test_flood_of_messages_outside_of_operations_has_to_wait(
+    service: Service, message: dict[str, str]
+) -> None:
+    url = service.url.replace("http", "ws") + "/graphql"
+    with connect(url, subprotocols=[Subprotocol("graphql-transport-ws")]) as connection:
+        socket = Socket(connection).begin()
+        begun = time.monotonic()
+        for _ in range(250):
+            socket.send(**message)
+        socket.send(type="subscribe", id="asked", payload=MODEL)
+        answers = [socket.receive()["type"]]
+        while answers[-1] != "complete":
+            answers.append(socket.receive()["type"])
+        # 100 at once and 100 in each second after that
+        assert time.monotonic() - begun > 1.4
+    assert answers == ["pong"] * (250 if message["type"] == "ping" else 0) + ["next", "complete"]
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ from domain.errors import InputError
 from graphql_api.tokens import PREFIX, ApiTokens, Scope, TokensUnreadable
 from tests.conftest import jobrec
 
+pytestmark = pytest.mark.slow
+
 
 def now() -> datetime:
     return datetime.now(UTC)
