@@ -426,7 +426,7 @@ class _Client:
         user, *users = (self._random.randint(1, self._people) for _ in range(6))
         body = json.dumps({"query": _ASKED, "variables": {"user": user, "users": users}}).encode()
         writer.write(
-            b"POST /graphql HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+            b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         )
         head = await reader.readuntil(b"\r\n\r\n")
