@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from application.recommending import LiveModel, Models
+from application.recommending import LiveModel, Models, lists_without
 from domain.cohorts import by_history, by_job
 from domain.errors import InputError, NothingToMeasure, SnapshotError
 from domain.exposure import Exposure
@@ -26,14 +26,10 @@ from domain.model import (
     pairs_among,
 )
 from domain.ports import ActivityLog, OnProgress, Recipe, Recommender, SnapshotStore
-from domain.ranking import Ranked, RankingPolicy, best
 from domain.significance import Bootstrap, Difference, Estimate, Resampled
 from domain.splits import Split, SplitKind, hold_given_out, hold_out
 
 MAX_K = 1_000
-_BLOCK_PEOPLE = 2_048
-"""Lists are made for so many people at once, which bounds the memory they take."""
-
 _log = logging.getLogger(__name__)
 
 OnStage = Callable[[str, int, int], None]
@@ -336,46 +332,20 @@ class _HoldOut:
         self, interactions: Interactions, recommender: Recommender, on_progress: OnProgress
     ) -> IdArray:
         """Return a model's lists for the people measured, shape (people, k), -1 where short."""
-        people = len(self.targets.user_ids)
-        jobs = interactions.jobs
-        everything = np.ones(len(jobs), dtype=np.bool_)
-        popularity = interactions.popularity()
-        popular = best(np.arange(len(jobs)), popularity, len(jobs))
-        translated = jobs.positions(self.known.jobs.ids)
-        users = interactions.users.positions(self.targets.user_ids)
-        lists = np.full((people, self.k), -1, dtype=np.int64)
-        on_progress(0, people)
-        for start in range(0, people, _BLOCK_PEOPLE):
-            block = slice(start, start + _BLOCK_PEOPLE)
-            hidden = [_present(translated[own]) for own in self._histories(block)]
-            ranked = _ranked(recommender, users[block], self.k, everything, hidden)
-            for row, (personal, own) in enumerate(zip(ranked, hidden, strict=True), start):
-                complete, _ = RankingPolicy().complete(personal, popular, own, self.k)
-                lists[row, : len(complete)] = jobs.ids[complete.jobs]
-            on_progress(min(people, block.stop), people)
-        return lists
+        translated = interactions.jobs.positions(self.known.jobs.ids)
+
+        def done(people: slice) -> list[IndexArray]:
+            return [_present(translated[own]) for own in self._histories(people)]
+
+        return lists_without(
+            interactions, recommender, self.targets.user_ids, self.k, done, on_progress
+        )
 
     def _histories(self, block: slice) -> Iterator[IndexArray]:
         """Yield the jobs of people in the training part, as positions in `known`."""
         starts, ends = self.known.indptr[:-1], self.known.indptr[1:]
         for user in self.users[block]:
             yield self.known.indices[starts[user] : ends[user]].astype(np.int64)
-
-
-def _ranked(
-    recommender: Recommender,
-    users: IndexArray,
-    k: int,
-    eligible: BoolArray,
-    hidden: Sequence[IndexArray],
-) -> list[Ranked]:
-    """Rank jobs for people; those whom the model does not know, at -1, get none."""
-    lists = [Ranked.nothing()] * len(users)
-    rows = np.flatnonzero(users >= 0).tolist()
-    ranked = recommender.recommend(users[rows], k, eligible, [hidden[row] for row in rows])
-    for row, own in zip(rows, ranked, strict=True):
-        lists[row] = own
-    return lists
 
 
 def _present(positions: IndexArray) -> IndexArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,12 +23,23 @@ from domain.model import (
     Recommendation,
     ShortfallReason,
 )
-from domain.ports import Catalog, Clock, LoadRecommender, Recommender, SnapshotStore
+from domain.ports import (
+    Catalog,
+    Clock,
+    LoadRecommender,
+    OnProgress,
+    Recommender,
+    SnapshotStore,
+    nobody,
+)
 from domain.ranking import Ranked, RankingPolicy, best
 from domain.runs import Manifest
 
 MAX_FIRST = 100
 MAX_BATCH = 1_000
+_BLOCK_PEOPLE = 2_048
+"""Lists are made for so many people at once, which bounds the memory they take."""
+
 _REMEMBERED_FILTERS = 256
 _REMEMBERED_BYTES = 64 << 20
 
@@ -352,24 +363,68 @@ def top_lists(
     Returns:
         shape (people, k), job ids, -1 where a list is short.
     """
-    everything = np.ones(len(interactions.jobs), dtype=np.bool_)
+    nothing = Ranked.nothing().jobs
+
+    def done(people: slice) -> list[IndexArray]:
+        return [
+            nothing if user < 0 else interactions.jobs_done(int(user), exclude)
+            for user in interactions.users.positions(user_ids[people])
+        ]
+
+    return lists_without(interactions, recommender, user_ids, k, done)
+
+
+def lists_without(
+    interactions: Interactions,
+    recommender: Recommender | None,
+    user_ids: IdArray,
+    k: int,
+    hidden: Callable[[slice], Sequence[IndexArray]],
+    on_progress: OnProgress = nobody,
+) -> IdArray:
+    """Return the lists of many people, completed with popular jobs, without what is hidden.
+
+    Args:
+        recommender: learned from `interactions`; None lists what is popular.
+        user_ids: shape (people,); people whom the model does not know get popular jobs.
+        hidden: returns for a stretch of people positions of jobs that must not appear.
+
+    Returns:
+        shape (people, k), job ids, -1 where a list is short.
+    """
+    jobs, people = interactions.jobs, len(user_ids)
+    everything = np.ones(len(jobs), dtype=np.bool_)
     popularity = interactions.popularity()
-    popular = best(np.arange(len(popularity)), popularity, len(popularity))
-    nothing = Ranked.nothing()
+    popular = best(np.arange(len(jobs)), popularity, len(jobs))
     positions = interactions.users.positions(user_ids)
-    known = positions[positions >= 0]
-    excluded = [interactions.jobs_done(int(user), exclude) for user in known]
+    lists = np.full((people, k), -1, dtype=np.int64)
+    on_progress(0, people)
+    for start in range(0, people, _BLOCK_PEOPLE):
+        block = slice(start, start + _BLOCK_PEOPLE)
+        barred = hidden(block)
+        ranked = _ranked(recommender, positions[block], k, everything, barred)
+        for row, (personal, own) in enumerate(zip(ranked, barred, strict=True), start):
+            complete, _ = RankingPolicy().complete(personal, popular, own, k)
+            lists[row, : len(complete)] = jobs.ids[complete.jobs]
+        on_progress(min(people, block.stop), people)
+    return lists
+
+
+def _ranked(
+    recommender: Recommender | None,
+    users: IndexArray,
+    k: int,
+    eligible: BoolArray,
+    hidden: Sequence[IndexArray],
+) -> list[Ranked]:
+    """Rank jobs for people; those whom the model does not know, at -1, get none."""
+    lists = [Ranked.nothing()] * len(users)
     if recommender is None:
-        personal = [nothing] * len(known)
-    else:
-        personal = recommender.recommend(known, k, everything, excluded)
-    lists = np.full((len(user_ids), k), -1, dtype=np.int64)
-    rows = zip(np.flatnonzero(positions >= 0).tolist(), personal, excluded, strict=True)
-    of_known = {row: (ranked, hidden) for row, ranked, hidden in rows}
-    for row in range(len(user_ids)):
-        ranked, hidden = of_known.get(row, (nothing, nothing.jobs))
-        complete, _ = RankingPolicy().complete(ranked, popular, hidden, k)
-        lists[row, : len(complete)] = interactions.jobs.ids[complete.jobs]
+        return lists
+    rows = np.flatnonzero(users >= 0).tolist()
+    ranked = recommender.recommend(users[rows], k, eligible, [hidden[row] for row in rows])
+    for row, own in zip(rows, ranked, strict=True):
+        lists[row] = own
     return lists
 
 

@@ -318,20 +318,16 @@ class Training:
                 targets, top_lists(known, recommender, targets.user_ids, MEASURED_K, kinds)
             )
 
-        manifest = None if live is None else live.manifest
-        is_older = (
-            manifest is not None
-            and manifest.until is not None
-            and parts.cutoff is not None
-            and manifest.until <= parts.cutoff
-        )
+        until = None if live is None else live.manifest.until
+        is_older = until is not None and parts.cutoff is not None and until <= parts.cutoff
         recipe = trainer if is_older else trainer.brief(promotion.max_steps)
         candidate = quality(known, self._fit(recipe, known, on_progress))
         popular = quality(known, None)
-        if live is None or manifest is None:
+        if live is None:
             return _Measured(candidate, popular)
         if is_older:
             return _Measured(candidate, popular, quality(live.interactions, live.recommender))
+        manifest = live.manifest
         scoring = ScoringPolicy(**manifest.scoring)
         if scoring == self._scoring and manifest.trainer == trainer.parameters:
             return _Measured(candidate, popular, candidate)
