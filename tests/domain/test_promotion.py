@@ -105,6 +105,19 @@ class TestPromotionPolicy:
         assert str(error.value) == f"{name} {value} is not in {bound}"
         assert error.value.argument == name
 
+    @pytest.mark.parametrize(
+        ("name", "value", "least"),
+        [("min_people", 0, 1), ("max_people", 49, 50), ("max_steps", 0, 1)],
+    )
+    def test_a_number_too_small_is_refused_by_name_and_bound(
+        self, name: str, value: int, least: int
+    ) -> None:
+        PromotionPolicy(**{name: least})  # type: ignore[arg-type] # each is a number
+        with pytest.raises(InputError) as error:
+            PromotionPolicy(**{name: value})  # type: ignore[arg-type] # each is a number
+        assert str(error.value) == f"{name} {value} is below {least}"
+        assert error.value.argument == name
+
     @given(
         users=st.integers(0, 10_000),
         jobs=st.integers(0, 10_000),

@@ -734,6 +734,40 @@ def test_cancelled_training_that_does_not_stop_is_killed_and_the_next_one_begins
 
 
 @slow
+def test_first_training_holds_no_secret_and_ends_with_the_service(
+    demo_data: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    command = [sys.executable, "-m", "graphql_api", "serve", *options(demo_data, state)]
+    log = tmp_path / "serve.log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [*command, "--port", str(free_port()), "--iterations", "10000"],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "JOBREC_ADMIN_TOKEN": TOKEN},
+        ) as service,
+    ):
+        try:
+            eventually("it fits", lambda: any(run.phase == "FITTING" for run in runs(state)))
+            (trainer,) = [
+                process
+                for process in descendants(service.pid)
+                if command_of(process).endswith(b"\0train\0")
+            ]
+            assert TOKEN.encode() in Path(f"/proc/{service.pid}/environ").read_bytes()
+            assert TOKEN.encode() not in Path(f"/proc/{trainer}/environ").read_bytes()
+        finally:
+            service.terminate()
+            service.wait(PATIENCE)
+    eventually("the training is gone", lambda: command_of(trainer) == b"")
+    (run,) = runs(state)
+    assert (run.status, run.failure) == (RunStatus.CANCELLED, "interrupted from the keyboard")
+    assert "Traceback" not in log.read_text()
+
+
+@slow
 def test_training_without_memory_fails_with_the_reason_and_the_old_model_stays(
     state: Path, tmp_path: Path
 ) -> None:
