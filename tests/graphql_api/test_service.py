@@ -315,3 +315,31 @@ def test_probes_and_metrics(service: Service) -> None:
 def test_token_is_in_no_line_of_the_log(service: Service) -> None:
     service.data_of("{ models { version } }", admin=True)
     assert service.admin_token not in service.log.read_text()
+
+
+def test_at_most_five_errors_are_told(service: Service) -> None:
+    fields = " ".join(f'a{n}: recommendations(userId: "x{n}") {{ userId }}' for n in range(9))
+    answer = service.post(f"{{ {fields} }}")
+    assert [error["path"] for error in answer["errors"]] == [[f"a{n}"] for n in range(5)]
+    assert answer["data"] == {f"a{n}": None for n in range(9)}
+
+
+@pytest.mark.slow
+def test_what_nobody_foresaw_is_masked_and_the_log_has_it_under_the_id_told(
+    demo_data: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    with serving(demo_data, state, "--iterations", "1") as service:
+        for path in state.glob("runs.sqlite3*"):
+            path.write_bytes(b"no database, but long enough to be taken for one" * 100)
+        answer = service.post("{ trainingRuns { id } model { version } }")
+        (error,) = answer["errors"]
+        assert error["path"] == ["trainingRuns"]
+        assert error["extensions"]["code"] == "INTERNAL_SERVER_ERROR"
+        correlation_id = error["extensions"]["correlationId"]
+        assert error["message"].endswith(f"the log has it under {correlation_id}")
+        assert "sqlite" not in json.dumps(answer)
+        assert answer["data"]["trainingRuns"] is None
+        assert answer["data"]["model"]["version"]
+        (line,) = [line for line in service.log.read_text().splitlines() if correlation_id in line]
+        assert "runs.sqlite3 cannot be used" in line
