@@ -62,6 +62,15 @@ class FactorRecommender(Recommender):
         """Return the factors as named arrays."""
         return {"user_factors": self._users, "job_factors": self._jobs}
 
+    @property
+    def job_vectors(self) -> FloatArray:
+        """The factors of the jobs."""
+        return self._jobs
+
+    def with_jobs(self, vectors: FloatArray) -> FactorRecommender:
+        """Return the same with further jobs; see the port. The factors of jobs are copied."""
+        return FactorRecommender(self._users, np.concatenate([self._jobs, vectors]))
+
     def recommend(
         self, users: IndexArray, k: int, eligible: BoolArray, excluded: Sequence[IndexArray]
     ) -> list[Ranked]:

@@ -876,6 +876,14 @@ class JsonlCatalog(Catalog):
             valid_until=float(np.min(changes, initial=np.inf, where=changes > now)),
         )
 
+    def absent(self, job_ids: IdArray, at: datetime, most: int) -> IdArray:
+        """Return the ids of the other jobs that are not closed; see the port."""
+        table = self._job_table()
+        asked = IdIndex(job_ids).positions(table.index.ids) >= 0
+        chosen = ~asked & (at.timestamp() < table.closes_at)
+        newest = table.newest[chosen[table.newest]][:most]
+        return np.sort(table.index.ids[newest])
+
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
     ) -> JobPage:

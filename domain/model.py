@@ -517,6 +517,7 @@ class RecommendationSource(StrEnum):
     FOLD_IN = "FOLD_IN"
     SIMILAR = "SIMILAR"
     POPULAR = "POPULAR"
+    NEW = "NEW"
 
 
 class ShortfallReason(StrEnum):

@@ -124,6 +124,17 @@ class Catalog(Protocol):
         """
 
     @abstractmethod
+    def absent(self, job_ids: IdArray, at: datetime, most: int) -> IdArray:
+        """Return the ids of the other jobs that are listed and not closed, ascending.
+
+        Jobs that open later are among them. Where they are more than `most`, the newest are
+        returned, in the order of `page`.
+
+        Args:
+            job_ids: shape (n,), strictly ascending; jobs that are not asked for.
+        """
+
+    @abstractmethod
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
     ) -> JobPage:
@@ -168,6 +179,21 @@ class Recommender(Protocol):
     @abstractmethod
     def arrays(self) -> Arrays:
         """Return what was learned as named arrays, for storing."""
+
+    @property
+    def job_vectors(self) -> FloatArray | None:
+        """Where the jobs stand in the model's own space, shape (jobs, n); None without such."""
+        return None
+
+    def with_jobs(self, vectors: FloatArray) -> Recommender:  # noqa: ARG002 - for models that can
+        """Return a model that ranks further jobs too, which stand behind its own.
+
+        Asked only of models that have `job_vectors`.
+
+        Args:
+            vectors: shape (m, n), where the further jobs stand; their positions follow in order.
+        """
+        raise TypeError(f"{type(self).__name__} has no vectors of jobs")
 
 
 class Trainer(Protocol):
@@ -229,6 +255,52 @@ class Recipe:
         on_progress(0, self.trainer.steps)
         return interactions, self.trainer.fit(interactions, seed, on_progress)
 
+
+class ContentModel(Protocol):
+    """Tells from the texts of jobs where they would stand among a model's `job_vectors`."""
+
+    @abstractmethod
+    def vectors(self, jobs: Sequence[Job]) -> FloatArray:
+        """Return where jobs stand, shape (jobs, n), finite; zeros where a text says nothing.
+
+        As long as those of known jobs, so that scores compare. A job's vector does not depend on
+        the jobs beside it.
+        """
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """Return what was learned as named arrays, for storing."""
+
+
+class ContentTrainer(Protocol):
+    """A way of learning what the texts of jobs tell."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """How many steps a fit takes."""
+
+    @abstractmethod
+    def fit(
+        self,
+        jobs: Sequence[Job],
+        vectors: FloatArray,
+        evidence: FloatArray,
+        seed: int,
+        on_progress: OnProgress,
+    ) -> ContentModel | None:
+        """Learn from jobs that a model knows; None where their texts tell nothing.
+
+        The same input and seed give the same bytes.
+
+        Args:
+            vectors: shape (jobs, n), where the jobs stand.
+            evidence: shape (jobs,), how many people did something with each.
+        """
+
+
+LoadContent = Callable[[Arrays], ContentModel | None]
+"""Makes a content model from a snapshot's arrays, None where they hold none."""
 
 MakeTrainer = Callable[[Mapping[str, Any]], Trainer]
 """Makes the trainer whose `parameters` these were."""

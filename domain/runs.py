@@ -67,7 +67,8 @@ class TrainingRun:
     """One training, from the request to its outcome.
 
     Attributes:
-        step: steps done of `total_steps` in this phase; a step of FITTING is an iteration.
+        step: steps done of `total_steps` in this phase; a step of FITTING is an iteration,
+            or one of the last few in which the texts of jobs are learned.
         requested_by: who asked, as the door knows them; never a token.
         model_version: the version that the run left behind, None where it left none.
         promoted: whether that version went live; None until that is decided.

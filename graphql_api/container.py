@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
 
+from adapters.content import TextModel, TextTrainer
 from adapters.factors import FactorRecommender
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from application.evaluating import Evaluating
 from application.managing import ModelManagement
+from application.new_jobs import ContentLearning
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
 from domain.errors import TrainingError
@@ -145,7 +147,13 @@ class Container(containers.DeclarativeContainer):
     )
 
     models: providers.Provider[Models] = providers.ThreadSafeSingleton(
-        Models, snapshots, providers.Object(FactorRecommender.from_arrays)
+        Models,
+        snapshots,
+        providers.Object(FactorRecommender.from_arrays),
+        providers.Object(TextModel.from_arrays),
+    )
+    content: providers.Provider[ContentLearning] = providers.Factory(
+        ContentLearning, catalog, providers.Factory(TextTrainer)
     )
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
         Recommending, models, catalog, ranking, clock
@@ -167,6 +175,7 @@ class Container(containers.DeclarativeContainer):
         learning=learning,
         clock=clock,
         libraries=providers.Callable(_libraries),
+        content=content,
     )
     evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
         _evaluating, activity_log, trainer, scoring, models, snapshots, learning

@@ -51,6 +51,7 @@ _expose(
         RecommendationSource.FOLD_IN: "Activities after the training speak for it.",
         RecommendationSource.SIMILAR: "It resembles a job.",
         RecommendationSource.POPULAR: "It is popular with everybody.",
+        RecommendationSource.NEW: "It came after the training; its text speaks for it.",
     },
 )
 _expose(
