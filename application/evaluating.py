@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from application.cold_start import ColdPart, ColdStart
 from application.recommending import LiveModel, Models, lists_without
 from domain.cohorts import by_history, by_job
 from domain.errors import InputError, NothingToMeasure, SnapshotError
@@ -122,6 +123,7 @@ class Evaluation:
         differences: how far the default lies above each other model.
         groups: the same metrics for groups of people and of targets.
         refused: why stored models were not measured, by version.
+        cold: how the default ranks jobs unseen in the training part, None where it cannot.
     """
 
     default: str
@@ -133,6 +135,7 @@ class Evaluation:
     differences: Mapping[str, Mapping[str, Difference]]
     groups: Sequence[Group]
     refused: Mapping[str, str]
+    cold: ColdPart | None = None
 
 
 class Evaluating:
@@ -152,7 +155,9 @@ class Evaluating:
         snapshots: SnapshotStore,
         bootstrap: Bootstrap,
         seed: int,
+        cold_start: ColdStart | None = None,
     ) -> None:
+        self._cold_start = cold_start
         self._log = log
         self._recipe = recipe
         self._baselines = baselines
@@ -176,7 +181,19 @@ class Evaluating:
         # Opened before anything is fitted: a version that is not there should be known at once
         stored = {version: self._models.open(version) for version in request.versions}
         objections = {version: hold.objection(model) for version, model in stored.items()}
-        lists = dict(self._fitted(hold, on_stage))
+        known, recommender = self._learned(self._recipe, hold, on_stage)
+        lists = {
+            self._recipe.name: hold.lists(
+                known, recommender, partial(on_stage, f"ranking {self._recipe.name}")
+            )
+        }
+        cold = None
+        if self._cold_start is not None:
+            cold = self._cold_start.measure(
+                hold.parts.held_out, known, recommender, request.ks[-1], self._seed
+            )
+        del recommender
+        lists |= self._fitted(hold, on_stage)
         for version, model in stored.items():
             if objections[version] is None:
                 ranking = partial(on_stage, f"ranking {version}")
@@ -201,6 +218,7 @@ class Evaluating:
             differences=differences,
             groups=groups,
             refused={version: reason for version, reason in objections.items() if reason},
+            cold=cold,
         )
 
     def _split(self, tally: ActivityTally, request: EvaluationRequest) -> Split:
@@ -209,14 +227,19 @@ class Evaluating:
         return hold_out(tally, request.split, request.share, self._seed)
 
     def _fitted(self, hold: _HoldOut, on_stage: OnStage) -> Iterator[tuple[str, IdArray]]:
-        """Yield the lists of the recipe and the baselines; no model outlives its lists."""
-        for recipe in (self._recipe, *self._baselines):
-            with recipe.trainer.prepared() as trainer:
-                known, recommender = replace(recipe, trainer=trainer).learn(
-                    hold.parts.train, self._seed, partial(on_stage, f"fitting {recipe.name}")
-                )
+        """Yield the lists of the baselines; no model outlives its lists."""
+        for recipe in self._baselines:
+            known, recommender = self._learned(recipe, hold, on_stage)
             ranking = partial(on_stage, f"ranking {recipe.name}")
             yield recipe.name, hold.lists(known, recommender, ranking)
+
+    def _learned(
+        self, recipe: Recipe, hold: _HoldOut, on_stage: OnStage
+    ) -> tuple[Interactions, Recommender]:
+        with recipe.trainer.prepared() as trainer:
+            return replace(recipe, trainer=trainer).learn(
+                hold.parts.train, self._seed, partial(on_stage, f"fitting {recipe.name}")
+            )
 
     def _compared(
         self, values: PersonalMetrics
