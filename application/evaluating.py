@@ -13,7 +13,7 @@ import numpy as np
 from application.cold_start import ColdPart, ColdStart
 from application.recommending import LiveModel, Models, lists_without
 from domain.cohorts import by_history, by_job
-from domain.errors import InputError, NothingToMeasure, SnapshotError
+from domain.errors import DatasetMissing, InputError, NothingToMeasure, SnapshotError
 from domain.exposure import Exposure
 from domain.metrics import MetricArray, Targets, mean_overlap, per_person
 from domain.model import (
@@ -187,11 +187,7 @@ class Evaluating:
                 known, recommender, partial(on_stage, f"ranking {self._recipe.name}")
             )
         }
-        cold = None
-        if self._cold_start is not None:
-            cold = self._cold_start.measure(
-                hold.parts.held_out, known, recommender, request.ks[-1], self._seed
-            )
+        cold = self._cold(hold, known, recommender, request.ks[-1])
         del recommender
         lists |= self._fitted(hold, on_stage)
         for version, model in stored.items():
@@ -232,6 +228,19 @@ class Evaluating:
             known, recommender = self._learned(recipe, hold, on_stage)
             ranking = partial(on_stage, f"ranking {recipe.name}")
             yield recipe.name, hold.lists(known, recommender, ranking)
+
+    def _cold(
+        self, hold: _HoldOut, known: Interactions, recommender: Recommender, k: int
+    ) -> ColdPart | None:
+        """Measure the recipe on unseen jobs, None where it cannot be."""
+        if self._cold_start is None:
+            return None
+        try:
+            return self._cold_start.measure(hold.parts.held_out, known, recommender, k, self._seed)
+        except DatasetMissing as error:
+            # Activities alone are enough for everything else
+            _log.info("jobs unseen in training are not measured: %s", error)
+            return None
 
     def _learned(
         self, recipe: Recipe, hold: _HoldOut, on_stage: OnStage
