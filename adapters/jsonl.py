@@ -50,7 +50,16 @@ from domain.model import (
     folded,
     words,
 )
-from domain.ports import ActivityLog, Catalog, Coverage, JobCursor, JobPage, OnProgress, nobody
+from domain.ports import (
+    JOB_FIELDS,
+    ActivityLog,
+    Catalog,
+    Coverage,
+    JobCursor,
+    JobPage,
+    OnProgress,
+    nobody,
+)
 from domain.ranking import Standing
 
 _log = logging.getLogger(__name__)
@@ -184,6 +193,7 @@ def read_jobs(
             description=row.description,
             posted_at=_moment(row.posted_at),
             closes_at=_moment(row.closes_at),
+            closed=bool(row.closed),
         )
         for rows in lines
         for row in rows
@@ -253,6 +263,7 @@ class _JobRow(msgspec.Struct, gc=False):
     location: str | None = None
     posted_at: _Moment | _Timestamp | None = None
     closes_at: _Moment | _Timestamp | None = None
+    closed: bool | None = None
 
 
 class _UserRow(msgspec.Struct, gc=False):
@@ -316,6 +327,12 @@ def _timestamp(value: object) -> float:
     if not 0 <= value <= MAX_TIMESTAMP:
         raise _BadField("timestamp out of range", f"epoch seconds from 0 to {MAX_TIMESTAMP:.0f}")
     return float(value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _BadField("wrong type", "true or false")
+    return value
 
 
 def _date(value: object) -> datetime | float:
@@ -391,6 +408,7 @@ _JOB = _Shape(
         "location": _text,
         "posted_at": _date,
         "closes_at": _date,
+        "closed": _flag,
     },
 )
 _TARGETS = _Shape(_TargetsRow, {"user_id": _id, "job_ids": _id_list}, {})
@@ -842,7 +860,11 @@ class JsonlCatalog(Catalog):
         """A number that changes whenever the content does; see the port."""
         return hash(self._job_table().stamp)
 
-    def jobs(self, ids: Sequence[int]) -> Mapping[int, Job]:
+    def jobs(
+        self,
+        ids: Sequence[int],
+        fields: frozenset[str] = JOB_FIELDS,  # noqa: ARG002 - all is in memory
+    ) -> Mapping[int, Job]:
         """Return those of the jobs that exist; see the port."""
         by_id = self._job_table().by_id
         return {id_: by_id[id_] for id_ in ids if id_ in by_id}
@@ -867,7 +889,7 @@ class JsonlCatalog(Catalog):
         table, now = self._job_table(), at.timestamp()
         positions = table.index.positions(job_ids)
         listed = positions >= 0
-        is_open = (table.posted_at <= now) & (now < table.closes_at)
+        is_open = ~table.closed & (table.posted_at <= now) & (now < table.closes_at)
         changes = np.concatenate([table.posted_at, table.closes_at])
         return Standing(
             listed=listed,
@@ -963,6 +985,7 @@ class _JobTable:
         self.index = IdIndex(np.array([job.id for job in ordered], dtype=np.int64))
         self.posted_at = _epochs((job.posted_at for job in ordered), len(ordered), -np.inf)
         self.closes_at = _epochs((job.closes_at for job in ordered), len(ordered), np.inf)
+        self.closed = np.fromiter((job.closed for job in ordered), np.bool_, len(ordered))
         self.newest = np.lexsort((self.index.ids, -self.posted_at))
 
     def behind(self, cursor: JobCursor) -> int:

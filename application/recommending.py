@@ -146,7 +146,7 @@ class Models:
         return LiveModel(
             manifest=snapshot.manifest,
             interactions=interactions,
-            recommender=self._load(snapshot.arrays),
+            recommender=self._load(snapshot.manifest.trainer, snapshot.arrays),
             popular=best(np.arange(len(popularity)), popularity, len(popularity)),
         )
 

@@ -15,7 +15,8 @@
     │   ├── SnapshotMissing   there is no such version
     │   └── SnapshotCorrupt   files are missing, altered, or of a foreign format
     ├── RunMissing            there is no such training run
-    └── RecordsUnavailable    the record of training runs cannot be read or written
+    ├── RecordsUnavailable    the record of training runs cannot be read or written
+    └── CatalogUnavailable    the store of jobs and people does not answer
 
 Messages name the offending value and the bound. They are written for the person who can mend
 the cause, and never carry a secret or a personal field.
@@ -99,3 +100,7 @@ class RunMissing(JobrecError):
 
 class RecordsUnavailable(JobrecError):
     """The record of training runs cannot be read or written: a full disk, say."""
+
+
+class CatalogUnavailable(JobrecError):
+    """The store of jobs and people does not answer: its server is down, say, or its disk full."""

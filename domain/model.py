@@ -416,7 +416,11 @@ class Interactions:
 
 @dataclass(frozen=True)
 class Job:
-    """A job advert. Only the id is certain; everything else may be missing."""
+    """A job advert. Only the id is certain; everything else may be missing.
+
+    Attributes:
+        closed: marked as closed, whatever `closes_at` announces.
+    """
 
     id: int
     title: str | None = None
@@ -425,11 +429,12 @@ class Job:
     description: str | None = None
     posted_at: datetime | None = None
     closes_at: datetime | None = None
+    closed: bool = False
 
     def is_open(self, at: datetime) -> bool:
         """Tell whether people can apply at that time; an unknown end is open."""
         posted = self.posted_at is None or self.posted_at <= at
-        return posted and (self.closes_at is None or at < self.closes_at)
+        return not self.closed and posted and (self.closes_at is None or at < self.closes_at)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from domain.model import (
     Job,
     JobFilter,
     ReadReport,
+    TimeArray,
     TimeWindow,
     User,
 )
@@ -58,6 +60,10 @@ class ActivityLog(Protocol):
         Raises:
             DataError: the log cannot be used.
         """
+
+
+JOB_FIELDS = frozenset(field.name for field in fields(Job))
+"""All that a job has."""
 
 
 class JobCursor(NamedTuple):
@@ -106,12 +112,23 @@ class Catalog(Protocol):
         """A number that changes whenever the content does."""
 
     @abstractmethod
-    def jobs(self, ids: Sequence[int]) -> Mapping[int, Job]:
-        """Return those of the jobs that exist."""
+    def jobs(self, ids: Sequence[int], fields: frozenset[str] = JOB_FIELDS) -> Mapping[int, Job]:
+        """Return those of the jobs that exist.
+
+        Args:
+            fields: attributes that are wanted; others may be left out.
+
+        Raises:
+            CatalogUnavailable: the store does not answer.
+        """
 
     @abstractmethod
     def users(self, ids: Sequence[int]) -> Mapping[int, User]:
-        """Return those of the people that exist."""
+        """Return those of the people that exist.
+
+        Raises:
+            CatalogUnavailable: the store does not answer.
+        """
 
     @abstractmethod
     def coverage(self, user_ids: IdArray) -> Coverage:
@@ -135,6 +152,60 @@ class Catalog(Protocol):
             where: what the jobs must satisfy.
             ids: narrows the page to these jobs; None asks for all.
             after: the page begins behind this place.
+        """
+
+
+class Change(StrEnum):
+    """What became of an item that a catalogue was told to change."""
+
+    CREATED = "CREATED"
+    UPDATED = "UPDATED"
+    UNCHANGED = "UNCHANGED"
+    REMOVED = "REMOVED"
+    MISSING = "MISSING"
+
+
+class CatalogStore(Catalog, Protocol):
+    """A catalogue that changes while it is read.
+
+    Each method changes all its items or none. When it returns, every process sees the change at
+    its next question. Results align with the input; of an id that comes twice, the last counts.
+    All raise CatalogUnavailable where the store does not answer; nothing was changed then.
+    """
+
+    @abstractmethod
+    def upsert_jobs(self, jobs: Sequence[Job]) -> list[Change]:
+        """Put jobs in place of those of the same ids, whole."""
+
+    @abstractmethod
+    def close_jobs(self, ids: Sequence[int]) -> list[Change]:
+        """Mark jobs as closed."""
+
+    @abstractmethod
+    def remove_jobs(self, ids: Sequence[int]) -> list[Change]:
+        """Take jobs out."""
+
+    @abstractmethod
+    def upsert_users(self, users: Sequence[User]) -> list[Change]:
+        """Put people in place of those of the same ids, whole; it ends their erasure."""
+
+    @abstractmethod
+    def erase_users(self, ids: Sequence[int], at: datetime) -> list[Change]:
+        """Take people out and keep, under a keyed hash of the id, when that was.
+
+        No import brings them back. MISSING tells that there was no profile; the erasure is kept
+        all the same, since there may be activities.
+        """
+
+    @abstractmethod
+    def erased_at(self, user_ids: IdArray) -> TimeArray:
+        """Tell when people were erased.
+
+        Args:
+            user_ids: shape (n,).
+
+        Returns:
+            shape (n,), epoch seconds, NaN for those who were not.
         """
 
 
@@ -274,8 +345,8 @@ class EmployerLearner(Protocol):
 MakeTrainer = Callable[[Mapping[str, Any]], Trainer]
 """Makes the trainer whose `parameters` these were."""
 
-LoadRecommender = Callable[[Arrays], Recommender]
-"""Makes a recommender from the arrays that its `arrays()` named."""
+LoadRecommender = Callable[[Mapping[str, Any], Arrays], Recommender]
+"""Makes a recommender from its trainer's `parameters` and the arrays that its `arrays()` named."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,16 @@ from application.evaluating import Evaluating
 from application.managing import ModelManagement
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
-from domain.errors import TrainingError
-from domain.ports import Clock, Recipe, SnapshotStore, Trainer, TrainingRuns
+from domain.errors import SnapshotCorrupt, TrainingError
+from domain.ports import (
+    Arrays,
+    Clock,
+    Recipe,
+    Recommender,
+    SnapshotStore,
+    Trainer,
+    TrainingRuns,
+)
 from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
@@ -48,6 +56,13 @@ def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
     if name != "als":
         raise TrainingError(f"this release has no trainer {name!r}")
     return AlsTrainer(AlsParameters(threads=available_cores(), **values))
+
+
+def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommender:
+    """Return what the trainer that a stored model's record names has learned."""
+    if parameters["name"] != "als":
+        raise SnapshotCorrupt(f"this release has no trainer {parameters['name']!r}")
+    return FactorRecommender.from_arrays(arrays)
 
 
 def _als_trainer(settings: Settings) -> AlsTrainer:
@@ -145,7 +160,7 @@ class Container(containers.DeclarativeContainer):
     )
 
     models: providers.Provider[Models] = providers.ThreadSafeSingleton(
-        Models, snapshots, providers.Object(FactorRecommender.from_arrays)
+        Models, snapshots, providers.Object(_recommender_by)
     )
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
         Recommending, models, catalog, ranking, clock

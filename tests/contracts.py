@@ -9,7 +9,7 @@ import math
 from abc import abstractmethod
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pytest
@@ -148,7 +148,7 @@ class ActivityLogContract:
             self.log_of([Event(1, 1)]).tally(TimeWindow(), stop)
 
 
-def job(id_: int, posted: float | None = None, closes: float | None = None, **more: str) -> Job:
+def job(id_: int, posted: float | None = None, closes: float | None = None, **more: Any) -> Job:
     """Return a job; times in hours from START."""
     return Job(
         id_,
@@ -328,6 +328,15 @@ class CatalogContract:
             True,
             False,
         ]
+
+    def test_a_job_marked_as_closed_is_not_open(self) -> None:
+        catalog = self.catalog_of(job(1, -1, 9, closed=True), job(2, -1, 9))
+
+        standing = catalog.standing(np.array([1, 2]), at(0), None)
+
+        assert standing.listed.tolist() == [True, True]
+        assert standing.open.tolist() == [False, True]
+        assert catalog.jobs([1])[1].closed
 
     def test_standing_is_valid_until_the_next_opening_or_closing(self) -> None:
         catalog = self.catalog_of(job(1, 0, 2), job(2, 1, 4), job(3))

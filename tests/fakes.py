@@ -8,11 +8,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from domain.errors import (
+    CatalogUnavailable,
     RunMissing,
     SnapshotError,
     SnapshotMissing,
@@ -25,15 +26,18 @@ from domain.model import (
     Job,
     JobFilter,
     ReadReport,
+    TimeArray,
     TimeWindow,
     User,
 )
 from domain.ports import (
+    JOB_FIELDS,
     ActivityLog,
     Arrays,
     Begun,
     Busy,
-    Catalog,
+    CatalogStore,
+    Change,
     Clock,
     Coverage,
     JobCursor,
@@ -48,6 +52,8 @@ from domain.ports import (
 )
 from domain.ranking import Standing
 from domain.runs import Manifest, RunRequest, RunStatus, TrainingPhase, TrainingRun
+
+T = TypeVar("T", Job, User)
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 """Where a clock starts."""
@@ -101,13 +107,18 @@ class FakeActivityLog(ActivityLog):
         return tally, ReadReport(file="memory", read=total, used=total, outside=outside)
 
 
-class FakeCatalog(Catalog):
-    """Holds what it is given; `put` and `remove` change it and its revision."""
+class FakeCatalog(CatalogStore):
+    """Holds what it is given; `put` and `remove` change it and its revision.
+
+    Where `is_down` is set, nothing answers but the revision.
+    """
 
     def __init__(self, jobs: Iterable[Job] = (), users: Iterable[User] = ()) -> None:
         self._jobs = {job.id: job for job in jobs}
         self._users = {user.id: user for user in users}
+        self._erased: dict[int, float] = {}
         self._revision = 0
+        self.is_down = False
 
     @property
     def revision(self) -> int:
@@ -122,10 +133,16 @@ class FakeCatalog(Catalog):
             del self._jobs[id_]
         self._revision += 1
 
-    def jobs(self, ids: Sequence[int]) -> Mapping[int, Job]:
+    def jobs(
+        self,
+        ids: Sequence[int],
+        fields: frozenset[str] = JOB_FIELDS,  # noqa: ARG002 - all is at hand
+    ) -> Mapping[int, Job]:
+        self._answer()
         return {id_: self._jobs[id_] for id_ in ids if id_ in self._jobs}
 
     def users(self, ids: Sequence[int]) -> Mapping[int, User]:
+        self._answer()
         return {id_: self._users[id_] for id_ in ids if id_ in self._users}
 
     def coverage(self, user_ids: IdArray) -> Coverage:
@@ -162,6 +179,60 @@ class FakeCatalog(Catalog):
             if (ids is None or job.id in ids) and where.matches(job)
         ]
         return JobPage(fitting[:first], has_next=len(fitting) > first)
+
+    def upsert_jobs(self, jobs: Sequence[Job]) -> list[Change]:
+        return self._put(self._jobs, jobs)
+
+    def close_jobs(self, ids: Sequence[int]) -> list[Change]:
+        self._answer()
+        return [
+            self._put(self._jobs, [replace(self._jobs[id_], closed=True)])[0]
+            if id_ in self._jobs
+            else Change.MISSING
+            for id_ in ids
+        ]
+
+    def remove_jobs(self, ids: Sequence[int]) -> list[Change]:
+        return self._take(self._jobs, ids)
+
+    def upsert_users(self, users: Sequence[User]) -> list[Change]:
+        changes = self._put(self._users, users)
+        for user in users:
+            self._erased.pop(user.id, None)
+        return changes
+
+    def erase_users(self, ids: Sequence[int], at: datetime) -> list[Change]:
+        changes = self._take(self._users, ids)
+        self._erased.update((id_, at.timestamp()) for id_ in ids)
+        self._revision += 1
+        return changes
+
+    def erased_at(self, user_ids: IdArray) -> TimeArray:
+        return np.array([self._erased.get(id_, math.nan) for id_ in user_ids.tolist()], np.float64)
+
+    def _put(self, held: dict[int, T], items: Sequence[T]) -> list[Change]:
+        self._answer()
+        before = dict(held)
+        held.update((item.id, item) for item in items)
+        self._revision += held != before
+        return [
+            Change.CREATED
+            if item.id not in before
+            else Change.UNCHANGED
+            if before[item.id] == held[item.id]
+            else Change.UPDATED
+            for item in items
+        ]
+
+    def _take(self, held: dict[int, T], ids: Sequence[int]) -> list[Change]:
+        self._answer()
+        changes = [Change.MISSING if held.pop(id_, None) is None else Change.REMOVED for id_ in ids]
+        self._revision += Change.REMOVED in changes
+        return changes
+
+    def _answer(self) -> None:
+        if self.is_down:
+            raise CatalogUnavailable("the catalogue is down")
 
 
 def _place(job: Job) -> tuple[float, int]:

@@ -101,7 +101,7 @@ class Served:
         arrays = {**interactions.arrays(), **fit(interactions, parameters)}
         snapshots.write(Manifest("1", NOON, 0, 0, 0, None, None, SEED, {}, {}), arrays)
         snapshots.promote("1")
-        models = Models(snapshots, FactorRecommender.from_arrays)
+        models = Models(snapshots, lambda _, arrays: FactorRecommender.from_arrays(arrays))
         models.refresh()
         recommending = Recommending(models, catalog, RankingPolicy(Unlisted.SERVE), ManualClock())
         return cls(interactions, recommending, catalog)

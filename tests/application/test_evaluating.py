@@ -69,7 +69,7 @@ class Bench:
             log=self.log,
             recipe=self.recipe,
             baselines=baselines(),
-            models=Models(self.snapshots, FactorRecommender.from_arrays),
+            models=Models(self.snapshots, lambda _, arrays: FactorRecommender.from_arrays(arrays)),
             snapshots=self.snapshots,
             bootstrap=Bootstrap(resamples=200),
             seed=1,

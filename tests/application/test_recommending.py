@@ -107,7 +107,7 @@ class Scene:
 def scene_of(arrays: Arrays, jobs: Iterable[Job], unlisted: Unlisted = Unlisted.SERVE) -> Scene:
     snapshots, clock, catalog = FakeSnapshotStore(), ManualClock(), FakeCatalog(jobs)
     store(snapshots, "1", arrays)
-    models = Models(snapshots, FactorRecommender.from_arrays)
+    models = Models(snapshots, lambda _, arrays: FactorRecommender.from_arrays(arrays))
     models.refresh()
     return Scene(
         Recommending(models, catalog, RankingPolicy(unlisted), clock), models, catalog, clock
@@ -521,7 +521,7 @@ def snapshots(tmp_path: Path) -> DirectorySnapshotStore:
 
 
 def models_of(snapshots: SnapshotStore) -> Models:
-    return Models(snapshots, FactorRecommender.from_arrays)
+    return Models(snapshots, lambda _, arrays: FactorRecommender.from_arrays(arrays))
 
 
 def arrays_of_version(seed: int) -> Arrays:

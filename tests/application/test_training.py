@@ -129,7 +129,7 @@ class Bench:
             make_trainer=_als_by,
             scoring=self.scoring,
             snapshots=self.snapshots,
-            models=Models(self.snapshots, FactorRecommender.from_arrays),
+            models=Models(self.snapshots, lambda _, arrays: FactorRecommender.from_arrays(arrays)),
             promotion=self.promotion,
             learning=self.learning,
             clock=self.clock,
@@ -265,7 +265,7 @@ def test_only_the_activities_in_the_window_are_learned_from() -> None:
 def test_a_run_leaves_a_live_model_that_answers() -> None:
     bench = Bench(crowd())
     run = bench.execute()
-    models = Models(bench.snapshots, FactorRecommender.from_arrays)
+    models = Models(bench.snapshots, lambda _, arrays: FactorRecommender.from_arrays(arrays))
     models.refresh()
     recommending = Recommending(models, FakeCatalog(), RankingPolicy(Unlisted.SERVE), bench.clock)
     (answer,) = recommending.for_users([5], 10)
