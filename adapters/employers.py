@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -33,7 +34,7 @@ from domain.errors import InputError, TrainingError
 from domain.model import FloatArray, IndexArray
 from domain.ports import EmployerLearner, JobVectors, OnProgress, nobody
 
-SAMPLED_WORDS = 4_000_000
+SAMPLED_WORDS = 2_000_000
 """Expressions are learned from about so many words, jobs drawn at random."""
 
 _LETTERS_A_WORD = 6
@@ -98,6 +99,7 @@ class TextEmployerLearner(EmployerLearner):
         typing: TypingPolicy | None = None,
     ) -> None:
         self._tokenise = tokenise
+        self._stop_words_of = stop_words
         self._languages = tuple(stop_words.values())
         self._stop_words = frozenset[str]().union(*self._languages)
         self._expressions = expressions or ExpressionPolicy()
@@ -148,6 +150,15 @@ class TextEmployerLearner(EmployerLearner):
             },
         )
 
+    def of_types(self, types: int) -> TextEmployerLearner:
+        """Return the same, but with a given number of types."""
+        return TextEmployerLearner(
+            self._tokenise,
+            self._stop_words_of,
+            self._expressions,
+            replace(self._typing, types=types),
+        )
+
     def phrases(
         self, corpus: Sequence[EmployerText], amendments: Amendments, seed: int
     ) -> list[Any]:
@@ -156,6 +167,8 @@ class TextEmployerLearner(EmployerLearner):
             from gensim.models.phrases import ENGLISH_CONNECTOR_WORDS, Phrases
         except ImportError as error:
             raise _missing("gensim") from error
+        # It tells of every ten thousand sentences
+        logging.getLogger("gensim").setLevel(logging.WARNING)
         policy, passes = self._expressions, []
         forced = _joins(amendments.include, policy.passes, ENGLISH_CONNECTOR_WORDS)
         texts = [text for employer in corpus for text in employer.texts]
@@ -197,7 +210,9 @@ class TextEmployerLearner(EmployerLearner):
         for row, employer in enumerate(corpus):
             # A dictionary keeps the order, on which Doc2Vec's numbers depend
             sentences = {
-                tuple(sentence): None for text in employer.texts for sentence in self._tokenise(text)
+                tuple(sentence): None
+                for text in employer.texts
+                for sentence in self._tokenise(text)
             }
             used: Counter[str] = Counter()
             for sentence in sentences:
@@ -211,7 +226,7 @@ class TextEmployerLearner(EmployerLearner):
                 indices.append(vocabulary.setdefault(term, len(vocabulary)))
                 counts.append(count)
             indptr.append(len(indices))
-        columns = np.frombuffer(indices, dtype=np.int32)
+        columns = np.frombuffer(indices, dtype=np.int32).astype(np.int64)
         values = np.frombuffer(counts, dtype=np.int32).astype(np.float32)
         matrix = csr_matrix(
             (values, columns, np.frombuffer(indptr, dtype=np.int64)),
@@ -258,7 +273,8 @@ class TextEmployerLearner(EmployerLearner):
             labels = _k_means(vectors, min(self._typing.types, len(vectors)), seed)
             return labels, {"types": self._typing.types, "chosen": "given"}
         rated = [
-            _rated(vectors, k, seed) for k in range(_MIN_TYPES, min(_MAX_TYPES, max(_MIN_TYPES, len(vectors) // 8)) + 1)
+            _rated(vectors, k, seed)
+            for k in range(_MIN_TYPES, min(_MAX_TYPES, max(_MIN_TYPES, len(vectors) // 8)) + 1)
         ]
         best = max(rated, key=lambda rating: rating["silhouette"] * rating["stability"])
         labels = _k_means(vectors, best["types"], seed)
@@ -326,9 +342,7 @@ def _npmi_of_counts(
     return npmi(bigram_count, worda_count, wordb_count, corpus_word_count)
 
 
-def _joins(
-    included: frozenset[str], passes: int, connectors: frozenset[str]
-) -> Sequence[set[str]]:
+def _joins(included: frozenset[str], passes: int, connectors: frozenset[str]) -> Sequence[set[str]]:
     """Return which pairs each pass must join so that the included expressions come about."""
     forced: list[set[str]] = [set() for _ in range(passes)]
     for text in sorted(included):
@@ -358,7 +372,8 @@ def _tfidf(counts: csr_matrix, dimensions: int, seed: int) -> FloatArray:
     except ImportError as error:
         raise _missing("scikit-learn") from error
     weights = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
-    fewer = min(dimensions, min(weights.shape) - 1)
+    # With as many dimensions as employers, each would be alone in one
+    fewer = max(2, min(dimensions, weights.shape[0] // 4, weights.shape[1] - 1))
     return unit(TruncatedSVD(fewer, random_state=seed).fit_transform(weights))
 
 
@@ -445,7 +460,7 @@ def _rated(vectors: FloatArray, types: int, seed: int) -> dict[str, Any]:
 
 
 def _places(vectors: FloatArray, seed: int) -> FloatArray:
-    """Return a map of vectors: t-SNE, where neighbours stay neighbours and distances mean little."""
+    """Return a map by t-SNE: neighbours stay neighbours, large distances mean little."""
     from sklearn.manifold import TSNE
 
     mapped = TSNE(
@@ -529,8 +544,4 @@ def _assembled(
 
 
 def _missing(library: str) -> TrainingError:
-    return TrainingError(
-        f'types of employers need {library}: pip install "jobrec[employers]"'
-    )
-
-
+    return TrainingError(f'types of employers need {library}: pip install "jobrec[employers]"')

@@ -14,9 +14,9 @@ LANGUAGES = ("en", "vi")
 Tokenise = Callable[[str], list[list[str]]]
 """Splits a text into sentences of words."""
 
-_BLOCKS = frozenset(
+_BLOCKS = frozenset(  # elements that begin a new line
     """address article aside blockquote br dd div dl dt fieldset footer form h1 h2 h3 h4 h5 h6
-    header hr li main nav ol p pre section table td th tr ul""".split()
+    header hr li main nav ol p pre section table td th tr ul""".split()  # noqa: SIM905 - easier read
 )
 
 
@@ -45,9 +45,9 @@ def tokeniser() -> Tokenise:
         import regex
     except ImportError as error:
         raise TrainingError(missing_extra("regex")) from error
-    breaks = regex.compile(r"[.!?…。！？]+(?=\s|$)|[;:•·|()\[\]{}\n\r\t/,\"“”*]+|\s[-–—]+\s")
+    breaks = regex.compile(r"[.!?…。]+(?=\s|$)|[;:•·|()\[\]{}\n\r\t/,\"“”*]+|\s[-\u2013\u2014]+\s")
     words = regex.compile(
-        r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[.'’&_-][\p{L}\p{N}][\p{L}\p{M}\p{N}]*)*(?:\+\+|[#+])?"
+        r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[.'\u2019&_-][\p{L}\p{N}][\p{L}\p{M}\p{N}]*)*(?:\+\+|[#+])?"
     )
 
     def tokenise(text: str) -> list[list[str]]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from domain.employers import EmployerTypes
 from domain.errors import InputError, ModelNotReady, SnapshotCorrupt, SnapshotError
 from domain.model import (
     MAX_ID,
@@ -52,12 +53,14 @@ class LiveModel:
 
     Attributes:
         popular: all jobs, the most popular first; scores are shares of all interest.
+        employers: what was learned of employers, None where nothing was.
     """
 
     manifest: Manifest
     interactions: Interactions
     recommender: Recommender
     popular: Ranked
+    employers: EmployerTypes | None = None
 
 
 class Models:
@@ -140,14 +143,16 @@ class Models:
         snapshot = self._snapshots.open(version)
         try:
             interactions = Interactions.from_arrays(snapshot.arrays)
+            employers = EmployerTypes.from_arrays(snapshot.arrays)
         except (KeyError, InputError) as error:
-            raise SnapshotCorrupt(f"{version} holds no usable interactions: {error}") from error
+            raise SnapshotCorrupt(f"{version} holds no usable data: {error}") from error
         popularity = interactions.popularity()
         return LiveModel(
             manifest=snapshot.manifest,
             interactions=interactions,
             recommender=self._load(snapshot.manifest.trainer, snapshot.arrays),
             popular=best(np.arange(len(popularity)), popularity, len(popularity)),
+            employers=employers,
         )
 
 
@@ -231,7 +236,7 @@ class Recommending:
             InputError: an argument is out of bounds.
             ModelNotReady: no model is live.
         """
-        _check_first(first)
+        check_first(first)
         if len(user_ids) > MAX_BATCH:
             raise InputError(
                 f"userIds holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", "userIds"
@@ -277,7 +282,7 @@ class Recommending:
             InputError: an argument is out of bounds.
             ModelNotReady: no model is live.
         """
-        _check_first(first)
+        check_first(first)
         _check_id(job_id, "jobId")
         model = model or self._models.live
         position = model.interactions.jobs.position(job_id)
@@ -428,7 +433,12 @@ def _ranked(
     return lists
 
 
-def _check_first(first: int) -> None:
+def check_first(first: int) -> None:
+    """Hold a list's length against its bounds.
+
+    Raises:
+        InputError: it is out of them.
+    """
     if not 1 <= first <= MAX_FIRST:
         raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
 

@@ -1,4 +1,4 @@
-"""Employers: what they are called, which of their words tell, what kinds there are, who is alike."""
+"""Employers: what they are called, which of their words tell, their kinds, who is alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 
 # As they end or, in Vietnamese, begin a name; folded and without full stops
 _LEGAL_FORMS = frozenset(
-    """ab ag as asa bv co company corp corporation gmbh inc incorporated jsc kg kk limited llc llp
-    lp ltd mbh nv oy oyj plc pte pty pvt sa sarl sas se spa srl tnhh ug""".split()
+    """ab ag as asa bv co company corp corporation gmbh inc incorporated jsc kg kk limited llc
+    llp lp ltd mbh nv oy oyj plc pte pty pvt sa sarl sas se spa srl tnhh ug""".split()  # noqa: SIM905 - easier read
 )
 _LEGAL_BEGINNINGS = (
     ("công", "ty", "cổ", "phần"),
@@ -41,7 +41,7 @@ def employer_key(name: str | None) -> str:
     A name that consists of a legal form only stays as it is.
     """
     text = unicodedata.normalize("NFKC", name or "").casefold()
-    words = re.findall(r"[^\W_]+(?:['’&+#-][^\W_]+)*[+#]*", text.replace(".", ""))
+    words = re.findall(r"[^\W_]+(?:['\u2019&+#-][^\W_]+)*[+#]*", text.replace(".", ""))
     kept = list(words)
     for beginning in _LEGAL_BEGINNINGS:
         if tuple(kept[: len(beginning)]) == beginning:
@@ -147,8 +147,10 @@ class ExpressionPolicy:
         min_count: an expression occurs at least so often.
         min_npmi: the least association of an expression's parts, see `npmi`.
         min_employers: so many employers use it at least, a bound of document frequency.
-        max_share: and at most this share of them; the same as a least IDF of 1 - ln(max_share).
+        max_employers: and at most this share of them, the same as a least IDF of 1 - ln(share).
         min_spread: the least `effective_employers`, so that no single one makes it frequent.
+        max_spread: the most of them, as a share of all employers: where each has many adverts,
+            most use most words once, and only how often they do so tells.
         max_expressions: at most so many, those that weigh most.
     """
 
@@ -156,8 +158,9 @@ class ExpressionPolicy:
     min_count: int = 5
     min_npmi: float = 0.5
     min_employers: int = 3
-    max_share: float = 0.3
+    max_employers: float = 0.9
     min_spread: float = 2.5
+    max_spread: float = 0.3
     max_expressions: int = 20_000
 
     def __post_init__(self) -> None:
@@ -166,7 +169,8 @@ class ExpressionPolicy:
             ("min_count", 1, 1_000_000),
             ("min_npmi", -1, 1),
             ("min_employers", 1, 1_000_000),
-            ("max_share", 0, 1),
+            ("max_employers", 0, 1),
+            ("max_spread", 0, 1),
             ("max_expressions", 1, 1_000_000),
         ):
             if not low <= getattr(self, name) <= high:
@@ -174,11 +178,12 @@ class ExpressionPolicy:
 
     def valuable(self, used: Usage) -> BoolArray:
         """Tell which terms are worth keeping, shape (terms,)."""
-        most = max(self.min_employers, self.max_share * used.employers)
+        n = used.employers
         chosen: BoolArray = (
             (used.frequency >= self.min_employers)
-            & (used.frequency <= most)
+            & (used.frequency <= max(self.min_employers, self.max_employers * n))
             & (used.spread >= self.min_spread)
+            & (used.spread <= max(self.min_employers, self.max_spread * n))
         )
         if chosen.sum() > self.max_expressions:
             weights = np.where(chosen, used.frequency * used.idf, -np.inf)
@@ -416,6 +421,10 @@ class EmployerTypes:
         positions: Mapping[str, int] = self._positions  # type: ignore[attr-defined] # set above
         return positions.get(self.aliases.get(key, key))
 
+    def known_as(self, aliases: Mapping[str, str]) -> EmployerTypes:
+        """Return the same, found under other names as well."""
+        return replace(self, aliases=dict(aliases))
+
     def type_at(self, position: int) -> EmployerType | None:
         """Return an employer's type, None where it has too little text."""
         type_ = int(self.type_of[position])
@@ -429,7 +438,9 @@ class EmployerTypes:
         cosines[self.type_of == UNTYPED] = -np.inf
         cosines[position] = -np.inf
         order = np.argsort(-cosines, kind="stable")[:k]
-        return [SimilarEmployer(int(i), float(cosines[i])) for i in order if np.isfinite(cosines[i])]
+        return [
+            SimilarEmployer(int(i), float(cosines[i])) for i in order if np.isfinite(cosines[i])
+        ]
 
     def labels_of(self, job_ids: IdArray) -> IndexArray:
         """Return the type of each job's employer, UNTYPED where none is known; shape (n,)."""
