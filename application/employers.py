@@ -73,7 +73,7 @@ def all_jobs(catalog: Catalog) -> Iterator[Job]:
 def gathered(jobs: Iterator[Job], notes: EmployerNotes) -> Sequence[EmployerText]:
     """Return the texts of each employer, ascending by key; jobs without one belong to none.
 
-    A job's text is its title and its description. An employer is shown as its profile writes it,
+    A job's text is its title and its description, nothing where it has none. An employer is shown as its profile writes it,
     else in the spelling that most of its jobs use.
     """
     aliases = notes.keys()
@@ -85,7 +85,7 @@ def gathered(jobs: Iterator[Job], notes: EmployerNotes) -> Sequence[EmployerText
             continue
         key = aliases.get(key, key)
         names[key][" ".join(job.employer.split())] += 1
-        texts[key][job.id] = f"{job.title or ''}\n{job.description or ''}"
+        texts[key][job.id] = f"{job.title or ''}\n{job.description}" if job.description else ""
     profiles = {employer_key(profile.name): profile for profile in notes.profiles}
     corpus = []
     for key in sorted(texts):

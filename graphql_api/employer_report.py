@@ -37,9 +37,9 @@ def page(known: EmployerTypes) -> str:
             f"<title>Kinds of employers</title><style>{_STYLE}</style></head><body>",
             "<h1>Kinds of employers</h1>",
             (
-                f"<p>{len(typed):,} employers of {len(known.types)} kinds, by what their adverts "
-                f"say{f'; {silent:,} others have too little text' if silent else ''}. Neighbours on "
-                "the map use similar expressions; large distances mean little. "
+                f"<p>{len(typed):,} employers of {len(known.types)} kinds, by what their "
+                f"adverts say{f'; {silent:,} others have too little text' if silent else ''}. "
+                "Neighbours on the map use similar expressions; large distances mean little. "
                 "Point at a dot for its name; its size tells of the number of jobs.</p><main>"
             ),
             '<div class="map">',
