@@ -352,8 +352,6 @@ def _joins(included: frozenset[str], passes: int, connectors: frozenset[str]) ->
                 parts[-1] += f" {word}"
             else:
                 parts.append(word)
-        # A part with connectors inside is itself joined from two words
-        parts = [word for part in parts for word in [part]]
         for turn in range(passes):
             forced[turn].update(part for part in parts if " " in part)
             parts = [" ".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]

@@ -73,8 +73,8 @@ def all_jobs(catalog: Catalog) -> Iterator[Job]:
 def gathered(jobs: Iterator[Job], notes: EmployerNotes) -> Sequence[EmployerText]:
     """Return the texts of each employer, ascending by key; jobs without one belong to none.
 
-    A job's text is its title and its description, nothing where it has none. An employer is shown as its profile writes it,
-    else in the spelling that most of its jobs use.
+    A job's text is its title and its description, nothing where it has none. An employer is shown
+    as its profile writes it, else in the spelling that most of its jobs use.
     """
     aliases = notes.keys()
     names: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -78,6 +78,12 @@ def test_excluded_expressions_go_and_included_ones_stay() -> None:
     assert common in kept
 
 
+def test_an_included_expression_of_two_words_is_joined_whatever_its_measures() -> None:
+    first, second = corpus()[0].texts[0].split()[:2]
+    known = learn(Amendments(include=frozenset({f"{first} {second}"})))
+    assert f"{first} {second}" in {expression.text for expression in known.expressions}
+
+
 def test_too_few_employers_with_text_are_told() -> None:
     learner = TextEmployerLearner(tokeniser(), stop_words())
     with pytest.raises(TrainingError, match="at least 12"):
