@@ -30,6 +30,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from domain.employers import Amendments, EmployerNotes, EmployerProfile
 from domain.errors import DatasetMissing, LineRejected, TooManyRejected
 from domain.model import (
     MAX_ID,
@@ -223,6 +224,38 @@ def read_users(
     return users, lines.report()
 
 
+def read_employers(path: Path, tolerance: Tolerance) -> tuple[list[EmployerProfile], ReadReport]:
+    """Read what the owner tells of employers."""
+    lines = _Lines(path, _EMPLOYER, tolerance, nobody)
+    profiles = [
+        EmployerProfile(row.employer, row.description, _texts(row.aliases))
+        for rows in lines
+        for row in rows
+    ]
+    return profiles, lines.report()
+
+
+def read_employer_notes(folder: Path, tolerance: Tolerance) -> EmployerNotes:
+    """Return what the owner knows of employers; both files may be absent.
+
+    Raises:
+        DataError: a file cannot be used.
+        InputError: `expressions.txt` cannot be understood.
+    """
+    profiles: list[EmployerProfile] = []
+    if any(folder.glob("employers.jsonl*")):
+        profiles, report = read_employers(find_file(folder, "employers"), tolerance)
+        _log_report(report)
+    path = folder / "expressions.txt"
+    if not path.is_file():
+        return EmployerNotes(tuple(profiles))
+    try:
+        amendments = Amendments.parse(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetMissing(f"{path} cannot be read: {error}") from error
+    return EmployerNotes(tuple(profiles), amendments)
+
+
 def read_targets(
     path: Path, tolerance: Tolerance, on_progress: OnProgress = nobody
 ) -> tuple[ActivityTally, ReadReport]:
@@ -275,6 +308,12 @@ class _UserRow(msgspec.Struct, gc=False):
     degree_subject: str | None = None
     degree_subject_groups: _Texts = None
     degree_subject_categories: _Texts = None
+
+
+class _EmployerRow(msgspec.Struct, gc=False):
+    employer: str
+    description: str | None = None
+    aliases: _Texts = None
 
 
 class _TargetsRow(msgspec.Struct, gc=False):
@@ -410,6 +449,9 @@ _JOB = _Shape(
         "closes_at": _date,
         "closed": _flag,
     },
+)
+_EMPLOYER = _Shape(
+    _EmployerRow, {"employer": _text}, {"description": _text, "aliases": _text_or_list}
 )
 _TARGETS = _Shape(_TargetsRow, {"user_id": _id, "job_ids": _id_list}, {})
 _USER_ID = _Shape(_UserIdRow, {"user_id": _id}, {}, is_personal=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from application.new_jobs import JobPool, JobPools
+from domain.employers import EmployerTypes
 from domain.errors import InputError, ModelNotReady, SnapshotCorrupt, SnapshotError
 from domain.model import (
     MAX_ID,
@@ -57,6 +58,7 @@ class LiveModel:
     Attributes:
         popular: all jobs, the most popular first; scores are shares of all interest.
         content: places jobs that came after the training; None where it cannot.
+        employers: what was learned of employers, None where nothing was.
     """
 
     manifest: Manifest
@@ -64,6 +66,7 @@ class LiveModel:
     recommender: Recommender
     popular: Ranked
     content: ContentModel | None = None
+    employers: EmployerTypes | None = None
 
 
 def no_content(_arrays: Arrays) -> None:
@@ -156,8 +159,9 @@ class Models:
         snapshot = self._snapshots.open(version)
         try:
             interactions = Interactions.from_arrays(snapshot.arrays)
+            employers = EmployerTypes.from_arrays(snapshot.arrays)
         except (KeyError, InputError) as error:
-            raise SnapshotCorrupt(f"{version} holds no usable interactions: {error}") from error
+            raise SnapshotCorrupt(f"{version} holds no usable data: {error}") from error
         popularity = interactions.popularity()
         return LiveModel(
             manifest=snapshot.manifest,
@@ -165,6 +169,7 @@ class Models:
             recommender=self._load(snapshot.manifest.trainer, snapshot.arrays),
             popular=best(np.arange(len(popularity)), popularity, len(popularity)),
             content=self._load_content(snapshot.arrays),
+            employers=employers,
         )
 
 
@@ -249,7 +254,7 @@ class Recommending:
             InputError: an argument is out of bounds.
             ModelNotReady: no model is live.
         """
-        _check_first(first)
+        check_first(first)
         if len(user_ids) > MAX_BATCH:
             raise InputError(
                 f"userIds holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", "userIds"
@@ -299,7 +304,7 @@ class Recommending:
             InputError: an argument is out of bounds.
             ModelNotReady: no model is live.
         """
-        _check_first(first)
+        check_first(first)
         _check_id(job_id, "jobId")
         model = model or self._models.live
         pool = self._pool(model)
@@ -470,7 +475,12 @@ def _ranked(
     return lists
 
 
-def _check_first(first: int) -> None:
+def check_first(first: int) -> None:
+    """Hold a list's length against its bounds.
+
+    Raises:
+        InputError: it is out of them.
+    """
     if not 1 <= first <= MAX_FIRST:
         raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from application.employers import EmployerLearning
 from application.new_jobs import ContentLearning
 from application.recommending import LiveModel, Models, top_lists
 from domain.errors import DataError, InputError, JobrecError, SnapshotError, TrainingCancelled
@@ -26,6 +27,7 @@ from domain.model import (
 )
 from domain.ports import (
     ActivityLog,
+    Arrays,
     Begun,
     Busy,
     Catalog,
@@ -149,6 +151,7 @@ class Training:
         clock: Clock,
         libraries: Mapping[str, str],
         content: ContentLearning | None = None,
+        employers: EmployerLearning | None = None,
     ) -> None:
         self._content = content
         self._runs = runs
@@ -163,6 +166,7 @@ class Training:
         self._learning = learning
         self._clock = clock
         self._libraries = libraries
+        self._employers = employers
 
     def execute(self, run: TrainingRun, on_progress: OnPhase) -> TrainingRun:
         """Carry the run out and return it ended, whatever happened.
@@ -221,6 +225,7 @@ class Training:
         recommender, content = self._learn(
             trainer, interactions, progress.of(TrainingPhase.FITTING)
         )
+        employers = self._learn_employers(run, progress.of(TrainingPhase.EMPLOYERS))
         progress.of(TrainingPhase.WRITING)(0, 1)
         times = tally.time_range
         manifest = Manifest(
@@ -238,7 +243,7 @@ class Training:
             libraries=self._libraries,
         )
         learned = {**recommender.arrays(), **({} if content is None else content.arrays())}
-        self._snapshots.write(manifest, {**interactions.arrays(), **learned})
+        self._snapshots.write(manifest, {**interactions.arrays(), **learned, **employers})
         # From here on nobody can cancel the run
         progress.of(TrainingPhase.PROMOTING)(0, 1)
         refusals = self._promotion.refusals(
@@ -290,6 +295,29 @@ class Training:
     ) -> Recommender:
         on_progress(0, trainer.steps)
         return trainer.fit(interactions, self._learning.seed, on_progress)
+
+    def _learn_employers(self, run: TrainingRun, on_progress: OnProgress) -> Arrays:
+        """Return what was learned of employers, for the snapshot; nothing where that failed.
+
+        People go without types of employers rather than without a model: whatever goes wrong is
+        a note on the run.
+        """
+        if self._employers is None:
+            return {}
+        try:
+            return self._employers.learn(self._learning.seed, None, on_progress).arrays()
+        except TrainingCancelled:
+            raise
+        except JobrecError as error:
+            note = str(error)
+        except MemoryError:
+            note = "out of memory"
+        except Exception as error:  # noqa: BLE001 - the model is whole without it
+            _log.exception("run %s learned no types of employers", run.id)
+            note = f"unexpected {type(error).__name__}; the log of the service says more"
+        _log.warning("no types of employers: %s", note)
+        self._runs.update(run.id, employers_note=note)
+        return {}
 
     def _live(self) -> LiveModel | None:
         """Return the live model to compare with, None where there is none that can be used."""

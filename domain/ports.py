@@ -16,11 +16,13 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from domain.employers import Amendments, EmployerText, EmployerTypes
 from domain.model import (
     ActivityTally,
     BoolArray,
     FloatArray,
     IdArray,
+    IdIndex,
     IndexArray,
     Interactions,
     Job,
@@ -372,6 +374,46 @@ class ContentTrainer(Protocol):
 
 LoadContent = Callable[[Arrays], ContentModel | None]
 """Makes a content model from a snapshot's arrays, None where they hold none."""
+
+
+@dataclass(frozen=True)
+class JobVectors:
+    """What was learned of jobs, as vectors.
+
+    Attributes:
+        index: the jobs.
+        vectors: shape (jobs, factors).
+    """
+
+    index: IdIndex
+    vectors: FloatArray
+
+
+class EmployerLearner(Protocol):
+    """A way of finding kinds of employers."""
+
+    @abstractmethod
+    def learn(
+        self,
+        corpus: Sequence[EmployerText],
+        amendments: Amendments,
+        seed: int,
+        factors: JobVectors | None,
+        on_progress: OnProgress,
+    ) -> EmployerTypes:
+        """Learn types from texts. The same input and seed give the same types.
+
+        Args:
+            corpus: employers with their texts, ascending by key.
+            amendments: expressions to add and to take away.
+            seed: of everything random.
+            factors: of jobs, to blend with the texts; None for text alone.
+            on_progress: told of steps.
+
+        Raises:
+            TrainingError: too little text, or what computes it is not installed.
+        """
+
 
 MakeTrainer = Callable[[Mapping[str, Any]], Trainer]
 """Makes the trainer whose `parameters` these were."""

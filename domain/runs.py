@@ -33,6 +33,7 @@ class TrainingPhase(StrEnum):
     READING = "READING"
     EVALUATING = "EVALUATING"
     FITTING = "FITTING"
+    EMPLOYERS = "EMPLOYERS"
     WRITING = "WRITING"
     PROMOTING = "PROMOTING"
     ENDED = "ENDED"
@@ -74,6 +75,7 @@ class TrainingRun:
         promoted: whether that version went live; None until that is decided.
         refusals: why the promotion policy kept it from going live.
         unmeasured: why there are no metrics, None where there are, or until that is known.
+        employers_note: why it learned no types of employers, None where it did, or was not to.
         failure: what went wrong, in words that are safe to show.
         revision: grows with every change of the record.
     """
@@ -96,6 +98,7 @@ class TrainingRun:
     promoted: bool | None = None
     refusals: tuple[str, ...] = ()
     unmeasured: str | None = None
+    employers_note: str | None = None
     failure: str | None = None
     failure_kind: FailureKind | None = None
     revision: int = 0

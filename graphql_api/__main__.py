@@ -55,6 +55,7 @@ from domain.ports import Begun, Busy, TrainingRuns
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingRun
 from domain.splits import SplitKind
 from graphql_api.container import Container
+from graphql_api.employer_commands import employer_commands
 from graphql_api.evaluation_report import as_lines, as_record
 from graphql_api.runtime import available_cores, training_environment
 from graphql_api.settings import Settings
@@ -167,6 +168,8 @@ _LEARNING = (
     "hold_out",
     "margin",
     "max_shrink",
+    "employers",
+    "employer_types",
 )
 
 _LIMITS = (
@@ -543,6 +546,8 @@ def _report(run: TrainingRun) -> int:
             click.echo(f"{name} on the hold-out: {value:.4f}")
     if run.unmeasured:
         click.echo(f"not measured: {run.unmeasured}")
+    if run.employers_note:
+        click.echo(f"no types of employers: {run.employers_note}")
     for refusal in run.refusals:
         click.echo(f"promotion policy: {refusal}")
     if run.status is RunStatus.SUCCEEDED:
@@ -827,6 +832,9 @@ def _record(answer: RecommendationList) -> dict[str, Any]:
 
 def _title(title: str | None, employer: str | None) -> str:
     return " · ".join(text for text in (title, employer) if text)
+
+
+cli.add_command(employer_commands(_options))
 
 
 if __name__ == "__main__":

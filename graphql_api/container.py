@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,16 @@ from dependency_injector import containers, providers
 
 from adapters.content import TextModel, TextTrainer
 from adapters.factors import FactorRecommender
-from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
+from adapters.jsonl import (
+    JsonlActivityLog,
+    JsonlCatalog,
+    Tolerance,
+    read_employer_notes,
+)
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from application.cold_start import ColdStart
+from application.employers import EmployerLearning
 from application.evaluating import Evaluating
 from application.managing import ModelManagement
 from application.new_jobs import ContentLearning
@@ -23,7 +30,9 @@ from application.training import LearningPolicy, Training
 from domain.errors import SnapshotCorrupt, TrainingError
 from domain.ports import (
     Arrays,
+    Catalog,
     Clock,
+    EmployerLearner,
     Recipe,
     Recommender,
     SnapshotStore,
@@ -35,7 +44,7 @@ from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
 from domain.significance import Bootstrap
 from graphql_api.runtime import available_cores
-from graphql_api.settings import Settings
+from graphql_api.settings import EmployerTyping, Settings
 from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
@@ -111,6 +120,28 @@ def _evaluating(
     )
 
 
+def _employer_learner(settings: Settings) -> EmployerLearner:
+    from adapters.employers import TextEmployerLearner, TypingPolicy
+    from adapters.texts import stop_words, tokeniser
+
+    typing = TypingPolicy(types=settings.employer_types or None)
+    return TextEmployerLearner(tokeniser(), stop_words(), typing=typing)
+
+
+def _employer_learning(
+    settings: Settings, catalog: Catalog, tolerance: Tolerance
+) -> EmployerLearning:
+    return EmployerLearning(
+        catalog,
+        partial(read_employer_notes, settings.data, tolerance),
+        partial(_employer_learner, settings),
+    )
+
+
+def _employer_phase(settings: Settings, learning: EmployerLearning) -> EmployerLearning | None:
+    return None if settings.employers is EmployerTyping.OFF else learning
+
+
 def _libraries() -> Mapping[str, str]:
     return {name: version(name) for name in ("jobrec", "implicit", "numpy", "scipy")}
 
@@ -179,6 +210,9 @@ class Container(containers.DeclarativeContainer):
     management: providers.Provider[ModelManagement] = providers.ThreadSafeSingleton(
         ModelManagement, snapshots, models
     )
+    employer_learning: providers.Provider[EmployerLearning] = providers.ThreadSafeSingleton(
+        _employer_learning, settings, catalog, tolerance
+    )
     training: providers.Provider[Training] = providers.ThreadSafeSingleton(
         Training,
         runs=runs,
@@ -194,6 +228,7 @@ class Container(containers.DeclarativeContainer):
         clock=clock,
         libraries=providers.Callable(_libraries),
         content=content,
+        employers=providers.Callable(_employer_phase, settings, employer_learning),
     )
     evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
         _evaluating,

@@ -53,12 +53,15 @@ JOBS_A_UNIT = 70
 _MAX_ITEMS = 10 * MAX_BATCH
 """Of a list among the variables: longer ones are refused before they are even coerced."""
 
-_FIELDS_THAT_RANK = {"recommendations", "batchRecommendations", "similarJobs"}
+_FIELDS_THAT_RANK = {"recommendations", "batchRecommendations", "similarJobs", "similar"}
 _OWN_PRICES = {"compareModels": 2 * COMPARED_PEOPLE * LIST_PRICE}
 
 _STATED_LENGTHS = {
     # Of this service's types
     "metrics": 20,
+    "employerTypes": 24,
+    "expressions": 12,
+    "examples": 8,
     "refusals": 10,
     "rejected": 20,
     # Of introspection, on average

@@ -36,6 +36,7 @@ from domain.ports import Begun, Busy, Catalog, Clock, KeyReused, SnapshotStore, 
 from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
 from graphql_api.auth import Caller
+from graphql_api.employers import EmployerQueries
 from graphql_api.following import Followers
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
 from graphql_api.profiles import HiddenSchema, without_suggestion
@@ -165,7 +166,7 @@ def _authorised(root: type[T]) -> type[T]:
 
 @_authorised
 @strawberry.type(description="What anybody may ask.")
-class Query:
+class Query(EmployerQueries):
     @strawberry.field(
         description="Best jobs for one person, best first. Somebody the model does not know gets "
         "popular jobs, marked as such."

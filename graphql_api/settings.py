@@ -25,6 +25,14 @@ class Access(StrEnum):
     REQUIRED = "required"
 
 
+class EmployerTyping(StrEnum):
+    """Whether a training learns types of employers."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class Profile(StrEnum):
     """Whom a service is for."""
 
@@ -57,6 +65,12 @@ def _store(url: SecretStr) -> SecretStr:
     return url
 
 
+def _installed(typing: EmployerTyping) -> EmployerTyping:
+    if typing is EmployerTyping.ON and find_spec("gensim") is None:
+        raise ValueError('types of employers need an extra: pip install "jobrec[employers]"')
+    return typing
+
+
 class Settings(BaseSettings):
     """Everything that an owner may set; the variable of `port` is `JOBREC_PORT`.
 
@@ -83,6 +97,14 @@ class Settings(BaseSettings):
     hold_out: float = Field(0.1, description="share held out to measure a model; 0: none")
     margin: float = Field(0.1, description="go live if ndcg@10 is lower by at most this share")
     max_shrink: float = Field(0.3, description="go live if jobs or people shrank by at most this")
+
+    employers: Annotated[EmployerTyping, AfterValidator(_installed)] = Field(
+        EmployerTyping.AUTO,
+        description="learn types of employers: auto, where there are texts and the extra; on, off",
+    )
+    employer_types: Annotated[int, Field(ge=0, le=1_000)] = Field(
+        0, description="how many types of employers; 0 leaves it to silhouette and stability"
+    )
 
     unlisted: Unlisted = Field(
         Unlisted.HIDE, description="jobs absent from the catalogue: serve or hide"

@@ -83,6 +83,7 @@ _expose(
         TrainingPhase.READING: "Reading the activities.",
         TrainingPhase.EVALUATING: "Learning without the hold-out, to be measured on it.",
         TrainingPhase.FITTING: "Learning from everything.",
+        TrainingPhase.EMPLOYERS: "Learning types of employers from their adverts.",
         TrainingPhase.WRITING: "Storing the model.",
         TrainingPhase.PROMOTING: "Deciding whether the model goes live.",
         TrainingPhase.ENDED: "Nothing any more.",
@@ -420,6 +421,10 @@ class TrainingRun:
     unmeasured: str | None = strawberry.field(
         description="Why there are no metrics; null where there are, or until that is known."
     )
+    employers_note: str | None = strawberry.field(
+        description="Why it learned no types of employers; null where it did, or was not to. For "
+        "all but admins without the cause."
+    )
     failure: str | None = strawberry.field(
         description="What went wrong; for all but admins without what the data holds."
     )
@@ -456,6 +461,9 @@ class TrainingRun:
             promoted=run.promoted,
             refusals=list(run.refusals),
             unmeasured=run.unmeasured,
+            employers_note=run.employers_note
+            if for_admin or run.employers_note is None
+            else "no types of employers were learned",
             failure=run.failure if for_admin else _plain_failure(run),
         )
 

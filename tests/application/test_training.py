@@ -10,8 +10,16 @@ import pytest
 
 from adapters.als import AlsParameters, AlsTrainer
 from adapters.factors import FactorRecommender
+from application.employers import EmployerLearning
 from application.recommending import Models, Recommending
 from application.training import MAX_KEY, MAX_NOTE, LearningPolicy, Retraining, Training
+from domain.employers import (
+    Amendments,
+    EmployerNotes,
+    EmployerText,
+    EmployerType,
+    EmployerTypes,
+)
 from domain.errors import (
     DatasetMissing,
     InputError,
@@ -20,7 +28,15 @@ from domain.errors import (
     TrainingError,
 )
 from domain.model import ActivityKind, Job, RecommendationSource, TimeWindow, User
-from domain.ports import Begun, Busy, KeyReused, Replayed
+from domain.ports import (
+    Begun,
+    Busy,
+    EmployerLearner,
+    JobVectors,
+    KeyReused,
+    OnProgress,
+    Replayed,
+)
 from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy, Unlisted
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
@@ -37,7 +53,7 @@ from tests.fakes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from domain.ports import Arrays, Lease, Trainer
     from domain.runs import Manifest
@@ -102,6 +118,7 @@ class Bench:
     )
     clock: ManualClock = field(default_factory=ManualClock)
     watched: Watched = field(default_factory=list)
+    employers: EmployerLearning | None = None
 
     def __post_init__(self) -> None:
         self.runs = FakeTrainingRuns(self.clock)
@@ -134,6 +151,7 @@ class Bench:
             learning=self.learning,
             clock=self.clock,
             libraries={"als": "1.2.3"},
+            employers=self.employers,
         )
         try:
             return training.execute(begun.run, on_progress)
@@ -289,6 +307,82 @@ def test_older_models_are_removed_but_never_the_live_one_nor_the_one_before_it()
     assert versions[:1:-1] == [manifest.version for manifest in bench.snapshots.manifests()]
     assert bench.snapshots.live() == versions[-1]
     assert bench.snapshots.previous() == versions[-2]
+
+
+# Types of employers
+
+
+class Learner(EmployerLearner):
+    """Puts every employer into one type, or fails."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.failure = failure
+
+    def learn(
+        self,
+        corpus: Sequence[EmployerText],
+        amendments: Amendments,  # noqa: ARG002 - as the port has it
+        seed: int,  # noqa: ARG002 - as the port has it
+        factors: JobVectors | None,  # noqa: ARG002 - as the port has it
+        on_progress: OnProgress,
+    ) -> EmployerTypes:
+        on_progress(0, 1)
+        if self.failure is not None:
+            raise self.failure
+        n = len(corpus)
+        return EmployerTypes(
+            keys=tuple(employer.key for employer in corpus),
+            names=tuple(employer.name for employer in corpus),
+            job_counts=np.ones(n, dtype=np.int64),
+            type_of=np.zeros(n, dtype=np.int64),
+            vectors=np.ones((n, 1), dtype=np.float32),
+            places=np.zeros((n, 2), dtype=np.float32),
+            types=(EmployerType("all", ("all",), n, (0,)),),
+            job_ids=np.array([employer.job_ids[0] for employer in corpus]),
+            employer_of=np.arange(n),
+        )
+
+
+def employer_bench(failure: Exception | None = None, text: str = "We bake.") -> Bench:
+    catalog = FakeCatalog([Job(10, employer="Oven Ltd", description=text), Job(20)])
+    learning = EmployerLearning(catalog, EmployerNotes, lambda: Learner(failure))
+    return Bench(catalog=catalog, employers=learning)
+
+
+def test_types_of_employers_are_stored_and_go_live_with_the_model() -> None:
+    bench = employer_bench()
+    run = bench.execute()
+    assert run.employers_note is None
+    assert TrainingPhase.EMPLOYERS in [phase for phase, *_ in bench.watched]
+    models = Models(bench.snapshots, lambda _, arrays: FactorRecommender.from_arrays(arrays))
+    models.refresh()
+    known = models.live.employers
+    assert known is not None
+    assert known.names == ("Oven Ltd",)
+
+
+@pytest.mark.parametrize(
+    ("failure", "note"),
+    [
+        (TrainingError("too little"), "too little"),
+        (ZeroDivisionError(), "unexpected ZeroDivisionError; the log of the service says more"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_a_model_goes_live_without_types_where_learning_them_fails(
+    failure: Exception, note: str
+) -> None:
+    bench = employer_bench(failure)
+    run = bench.execute()
+    assert (run.promoted, run.employers_note) == (True, note)
+    assert "employer_texts" not in bench.snapshots.open(run.id).arrays
+
+
+def test_without_descriptions_the_phase_is_skipped_with_a_note() -> None:
+    bench = employer_bench(text="")
+    run = bench.execute()
+    assert run.promoted
+    assert run.employers_note == "no job with an employer has a description"
 
 
 # May it go live?

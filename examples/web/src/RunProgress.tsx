@@ -28,6 +28,7 @@ const PHASES: Record<TrainingPhase, string> = {
   READING: "Reading the activities",
   EVALUATING: "Measuring on the hold-out",
   FITTING: "Learning from everything",
+  EMPLOYERS: "Learning types of employers",
   WRITING: "Storing the model",
   PROMOTING: "Deciding whether it goes live",
   ENDED: "Ended",

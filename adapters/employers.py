@@ -1,0 +1,545 @@
+"""Learns of employers by gensim and scikit-learn: expressions, vectors, types and a map."""
+
+from __future__ import annotations
+
+import logging
+import math
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
+
+from domain.employers import (
+    UNTYPED,
+    Amendments,
+    EmployerText,
+    EmployerType,
+    EmployerTypes,
+    Expression,
+    ExpressionPolicy,
+    Floats,
+    Usage,
+    npmi,
+    telling,
+    typical,
+    unit,
+)
+from domain.errors import InputError, TrainingError
+from domain.model import FloatArray, IndexArray
+from domain.ports import EmployerLearner, JobVectors, OnProgress, nobody
+
+SAMPLED_WORDS = 2_000_000
+"""Expressions are learned from about so many words, jobs drawn at random."""
+
+_LETTERS_A_WORD = 6
+_SHOWN = 12
+_EXAMPLES = 8
+_LABELLED = 3
+_MIN_TYPES, _MAX_TYPES = 4, 24
+_SILHOUETTES = 2_000
+_SUBSAMPLES = 4
+_STEPS = 6
+
+
+class Vectoriser(StrEnum):
+    """How texts become vectors."""
+
+    TFIDF = "tfidf"
+    DOC2VEC = "doc2vec"
+
+
+@dataclass(frozen=True)
+class TypingPolicy:
+    """How employers become vectors and types.
+
+    Attributes:
+        vectoriser: TF-IDF with truncated SVD, or Doc2Vec (PV-DBOW).
+        dimensions: length of the vectors.
+        types: how many types; None leaves it to silhouette and stability.
+        min_words: an employer with fewer distinct kept expressions has too little text.
+        blend: share of the factors of an employer's jobs in its vector, 0 for text alone.
+        epochs: passes of Doc2Vec.
+    """
+
+    vectoriser: Vectoriser = Vectoriser.TFIDF
+    dimensions: int = 64
+    types: int | None = None
+    min_words: int = 5
+    blend: float = 0.0
+    epochs: int = 40
+
+    def __post_init__(self) -> None:
+        if self.types is not None and not 2 <= self.types <= 1_000:
+            raise InputError(f"{self.types} types are not in 2..1000", "types")
+        if not 0 <= self.blend <= 1:
+            raise InputError(f"blend {self.blend} is not in 0..1", "blend")
+
+
+class TextEmployerLearner(EmployerLearner):
+    """Learns types of employers from what their adverts say.
+
+    Args:
+        tokenise: splits a text into sentences of words.
+        stop_words: of each language, words and expressions that say nothing.
+        expressions: which expressions are kept.
+        typing: how they become vectors and types.
+    """
+
+    def __init__(
+        self,
+        tokenise: Callable[[str], list[list[str]]],
+        stop_words: Mapping[str, frozenset[str]],
+        expressions: ExpressionPolicy | None = None,
+        typing: TypingPolicy | None = None,
+    ) -> None:
+        self._tokenise = tokenise
+        self._stop_words_of = stop_words
+        self._languages = tuple(stop_words.values())
+        self._stop_words = frozenset[str]().union(*self._languages)
+        self._expressions = expressions or ExpressionPolicy()
+        self._typing = typing or TypingPolicy()
+
+    def learn(
+        self,
+        corpus: Sequence[EmployerText],
+        amendments: Amendments,
+        seed: int,
+        factors: JobVectors | None = None,
+        on_progress: OnProgress = nobody,
+    ) -> EmployerTypes:
+        """Learn types from texts; see the port."""
+        on_progress(0, _STEPS)
+        # Several threads add up in another order, and types would differ in the last bit
+        with threadpool_limits(1):
+            joined = self.phrases(corpus, amendments, seed)
+            on_progress(1, _STEPS)
+            reduced = self.reduce(corpus, joined, amendments)
+            on_progress(2, _STEPS)
+            has_text = reduced.distinct >= self._typing.min_words
+            rows = np.flatnonzero(has_text)
+            if len(rows) < 4 * self._expressions.min_employers:
+                raise TrainingError(
+                    f"{len(rows)} of {len(corpus)} employers have enough text for types, "
+                    f"at least {4 * self._expressions.min_employers} are needed"
+                )
+            vectors = self.vectors(reduced, rows, seed)
+            if factors is not None and self._typing.blend > 0:
+                vectors = blended(vectors, corpus, rows, factors, self._typing.blend)
+            on_progress(3, _STEPS)
+            labels, facts = self.clustered(vectors, seed)
+            on_progress(4, _STEPS)
+            places = _places(vectors, seed)
+            on_progress(5, _STEPS)
+        types, renumbered = _types(reduced.counts[rows], reduced.terms, vectors, labels, rows)
+        result = _assembled(corpus, rows, vectors, places, renumbered, types, reduced)
+        on_progress(_STEPS, _STEPS)
+        return EmployerTypes(
+            **result,
+            facts={
+                **facts,
+                "seed": seed,
+                "expressions": asdict(self._expressions),
+                "typing": asdict(self._typing),
+                "too_little_text": int((~has_text).sum()),
+            },
+        )
+
+    def of_types(self, types: int) -> TextEmployerLearner:
+        """Return the same, but with a given number of types."""
+        return TextEmployerLearner(
+            self._tokenise,
+            self._stop_words_of,
+            self._expressions,
+            replace(self._typing, types=types),
+        )
+
+    def phrases(
+        self, corpus: Sequence[EmployerText], amendments: Amendments, seed: int
+    ) -> list[Any]:
+        """Return gensim's frozen phrases of each pass; each joins what the one before left."""
+        try:
+            from gensim.models.phrases import ENGLISH_CONNECTOR_WORDS, Phrases
+        except ImportError as error:
+            raise _missing("gensim") from error
+        # It tells of every ten thousand sentences
+        logging.getLogger("gensim").setLevel(logging.WARNING)
+        policy, passes = self._expressions, []
+        forced = _joins(amendments.include, policy.passes, ENGLISH_CONNECTOR_WORDS)
+        texts = [text for employer in corpus for text in employer.texts]
+        share = SAMPLED_WORDS * _LETTERS_A_WORD / max(1, sum(map(len, texts)))
+        chosen = np.random.default_rng(seed).random(len(texts)) < share
+        sentences = [
+            sentence
+            for text, is_chosen in zip(texts, chosen, strict=True)
+            if is_chosen
+            for sentence in self._tokenise(text)
+        ]
+        for turn in range(policy.passes):
+            learned = Phrases(
+                sentences,
+                min_count=policy.min_count,
+                threshold=policy.min_npmi,
+                scoring=_npmi_of_counts,
+                delimiter=" ",
+                connector_words=ENGLISH_CONNECTOR_WORDS,
+            ).freeze()
+            learned.phrasegrams.update(dict.fromkeys(forced[turn], 1.0))
+            for text in amendments.exclude:
+                learned.phrasegrams.pop(text, None)
+            passes.append(learned)
+            if turn + 1 < policy.passes:
+                sentences = [learned[sentence] for sentence in sentences]
+        return passes
+
+    def reduce(
+        self, corpus: Sequence[EmployerText], passes: Sequence[Any], amendments: Amendments
+    ) -> Reduced:
+        """Count the valuable expressions and words of each employer.
+
+        A sentence that an employer uses in many adverts counts once.
+        """
+        vocabulary: dict[str, int] = {}
+        indptr, indices, counts = array("q", [0]), array("i"), array("i")
+        languages = np.zeros((len(corpus), len(self._languages)))
+        for row, employer in enumerate(corpus):
+            # A dictionary keeps the order, on which Doc2Vec's numbers depend
+            sentences = {
+                tuple(sentence): None
+                for text in employer.texts
+                for sentence in self._tokenise(text)
+            }
+            used: Counter[str] = Counter()
+            for sentence in sentences:
+                joined = list(sentence)
+                for phrases in passes:
+                    joined = phrases[joined]
+                used.update(joined)
+            for place, known in enumerate(self._languages):
+                languages[row, place] = sum(used[term] for term in used.keys() & known)
+            for term, count in used.items():
+                indices.append(vocabulary.setdefault(term, len(vocabulary)))
+                counts.append(count)
+            indptr.append(len(indices))
+        columns = np.frombuffer(indices, dtype=np.int32).astype(np.int64)
+        values = np.frombuffer(counts, dtype=np.int32).astype(np.float32)
+        matrix = csr_matrix(
+            (values, columns, np.frombuffer(indptr, dtype=np.int64)),
+            shape=(len(corpus), len(vocabulary)),
+        )
+        usage = Usage.of(len(corpus), len(vocabulary), columns, values)
+        terms = list(vocabulary)
+        speaks = np.fromiter(
+            (self._speaks(term, amendments) for term in terms), dtype=bool, count=len(terms)
+        )
+        chosen = self._expressions.valuable(usage) & speaks
+        chosen |= np.fromiter((term in amendments.include for term in terms), bool, len(terms))
+        # In the order of their letters, so that the order of employers changes nothing
+        kept = sorted(np.flatnonzero(chosen).tolist(), key=terms.__getitem__)
+        scores = {text: score for phrases in passes for text, score in phrases.phrasegrams.items()}
+        return Reduced(
+            counts=matrix[:, kept].tocsr().astype(np.float32),
+            terms=[terms[column] for column in kept],
+            expressions=[
+                Expression(
+                    text=terms[column],
+                    npmi=float(scores.get(terms[column], math.nan)),
+                    employers=int(usage.frequency[column]),
+                    idf=float(usage.idf[column]),
+                    spread=float(usage.spread[column]),
+                )
+                for column in kept
+            ],
+            languages=languages / np.maximum(languages.sum(axis=1, keepdims=True), 1),
+        )
+
+    def vectors(self, reduced: Reduced, rows: IndexArray, seed: int) -> FloatArray:
+        """Return a vector of length 1 for each of the rows."""
+        counts = reduced.counts[rows]
+        if self._typing.vectoriser is Vectoriser.DOC2VEC:
+            vectors = _doc2vec(counts, reduced.terms, self._typing, seed)
+        else:
+            vectors = _tfidf(counts, self._typing.dimensions, seed)
+        return _beyond_language(vectors, reduced.languages[rows])
+
+    def clustered(self, vectors: FloatArray, seed: int) -> tuple[IndexArray, Mapping[str, Any]]:
+        """Return the type of each vector, and how many types were chosen and why."""
+        if self._typing.types is not None:
+            labels = _k_means(vectors, min(self._typing.types, len(vectors)), seed)
+            return labels, {"types": self._typing.types, "chosen": "given"}
+        rated = [
+            _rated(vectors, k, seed)
+            for k in range(_MIN_TYPES, min(_MAX_TYPES, max(_MIN_TYPES, len(vectors) // 8)) + 1)
+        ]
+        best = max(rated, key=lambda rating: rating["silhouette"] * rating["stability"])
+        labels = _k_means(vectors, best["types"], seed)
+        return labels, {**best, "chosen": "by silhouette x stability", "rated": rated}
+
+    def _speaks(self, term: str, amendments: Amendments) -> bool:
+        if term in amendments.exclude or term in self._stop_words:
+            return False
+        words = term.split(" ")
+        if all(word in self._stop_words or word.isdigit() for word in words):
+            return False
+        return len(term) > 1
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The corpus, reduced to its valuable expressions and words.
+
+    Attributes:
+        counts: employers x terms, float32.
+        terms: what the columns stand for.
+        expressions: the same with their measures.
+        languages: employers x languages, how much each language's stop words are of all of them.
+    """
+
+    counts: csr_matrix
+    terms: Sequence[str]
+    expressions: Sequence[Expression]
+    languages: Floats
+
+    @property
+    def distinct(self) -> IndexArray:
+        """How many different terms each employer uses."""
+        distinct: IndexArray = np.diff(self.counts.indptr)
+        return distinct
+
+
+def blended(
+    vectors: FloatArray,
+    corpus: Sequence[EmployerText],
+    rows: IndexArray,
+    factors: JobVectors,
+    share: float,
+) -> FloatArray:
+    """Put the mean factors of each employer's jobs beside its text, with a share of the cosine."""
+    means = np.zeros((len(rows), factors.vectors.shape[1]), dtype=np.float32)
+    for place, row in enumerate(rows):
+        positions = factors.index.positions(corpus[row].job_ids)
+        known = unit(factors.vectors[positions[positions >= 0]])
+        if len(known):
+            means[place] = known.mean(axis=0)
+    return unit(np.hstack([math.sqrt(1 - share) * vectors, math.sqrt(share) * unit(means)]))
+
+
+def _npmi_of_counts(
+    worda_count: float,
+    wordb_count: float,
+    bigram_count: float,
+    len_vocab: float,  # noqa: ARG001 - gensim calls it with these names
+    min_count: float,
+    corpus_word_count: float,
+) -> float:
+    if bigram_count < min_count:
+        return -math.inf
+    return npmi(bigram_count, worda_count, wordb_count, corpus_word_count)
+
+
+def _joins(included: frozenset[str], passes: int, connectors: frozenset[str]) -> Sequence[set[str]]:
+    """Return which pairs each pass must join so that the included expressions come about."""
+    forced: list[set[str]] = [set() for _ in range(passes)]
+    for text in sorted(included):
+        parts: list[str] = []
+        for word in text.split(" "):
+            if parts and (word in connectors or parts[-1].split(" ")[-1] in connectors):
+                parts[-1] += f" {word}"
+            else:
+                parts.append(word)
+        for turn in range(passes):
+            forced[turn].update(part for part in parts if " " in part)
+            parts = [" ".join(parts[i : i + 2]) for i in range(0, len(parts), 2)]
+            forced[turn].update(part for part in parts if " " in part)
+        if len(parts) > 1:
+            raise InputError(
+                f"the included expression {text!r} has more than {2**passes} words", "expressions"
+            )
+    return forced
+
+
+def _tfidf(counts: csr_matrix, dimensions: int, seed: int) -> FloatArray:
+    try:
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfTransformer
+    except ImportError as error:
+        raise _missing("scikit-learn") from error
+    weights = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
+    # With as many dimensions as employers, each would be alone in one
+    fewer = max(2, min(dimensions, weights.shape[0] // 4, weights.shape[1] - 1))
+    return unit(TruncatedSVD(fewer, random_state=seed).fit_transform(weights))
+
+
+def _doc2vec(
+    counts: csr_matrix, terms: Sequence[str], policy: TypingPolicy, seed: int
+) -> FloatArray:
+    try:
+        from gensim.models.doc2vec import Doc2Vec, TaggedDocument
+    except ImportError as error:
+        raise _missing("gensim") from error
+
+    class Documents:
+        def __iter__(self) -> Iterator[Any]:
+            for row in range(counts.shape[0]):
+                cells = slice(counts.indptr[row], counts.indptr[row + 1])
+                words = np.repeat(counts.indices[cells], counts.data[cells].astype(np.int64))
+                # PV-DBOW draws words of a document at random: their order does not matter
+                yield TaggedDocument([terms[column] for column in words], [row])
+
+    # One worker: several would make the order of updates, and so the result, a matter of luck
+    model = Doc2Vec(
+        Documents(),
+        dm=0,
+        vector_size=policy.dimensions,
+        min_count=1,
+        epochs=policy.epochs,
+        seed=seed,
+        workers=1,
+    )
+    return unit(model.dv.vectors)
+
+
+def _beyond_language(vectors: FloatArray, languages: Floats) -> FloatArray:
+    """Return what is left of vectors when the language of the texts has explained its part.
+
+    Residuals of a least-squares fit on the shares of languages. Without it the first thing that
+    tells employers apart is who writes in which language, and that says nothing of their kind.
+    """
+    explaining = np.column_stack([np.ones(len(vectors)), languages[:, 1:]])
+    fitted = explaining @ np.linalg.lstsq(explaining, vectors, rcond=None)[0]
+    return unit((vectors - fitted).astype(np.float32))
+
+
+def _k_means(vectors: FloatArray, types: int, seed: int, starts: int = 10) -> IndexArray:
+    from sklearn.cluster import KMeans
+
+    labels = KMeans(types, n_init=starts, random_state=seed).fit(vectors).labels_
+    return np.asarray(labels, dtype=np.int64)
+
+
+def _rated(vectors: FloatArray, types: int, seed: int) -> dict[str, Any]:
+    """Tell how well a number of types fits.
+
+    Silhouette by cosine (Rousseeuw 1987) on at most some thousand; stability as the mean adjusted
+    Rand index between types found in random subsamples of 80 %, on those that two share
+    (Ben-Hur, Elisseeff and Guyon 2002).
+    """
+    from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+    rng = np.random.default_rng(seed)
+    n = len(vectors)
+    labels = _k_means(vectors, types, seed, starts=4)
+    silhouette = silhouette_score(
+        vectors,
+        labels,
+        metric="cosine",
+        sample_size=_SILHOUETTES if n > _SILHOUETTES else None,
+        random_state=seed,
+    )
+    agreements, before = [], None
+    for turn in range(_SUBSAMPLES):
+        found = np.full(n, UNTYPED)
+        drawn = rng.permutation(n)[: max(types, round(0.8 * n))]
+        found[drawn] = _k_means(vectors[drawn], types, seed + turn, starts=4)
+        if before is not None:
+            shared = (found != UNTYPED) & (before != UNTYPED)
+            agreements.append(adjusted_rand_score(found[shared], before[shared]))
+        before = found
+    return {
+        "types": types,
+        "silhouette": round(float(silhouette), 4),
+        "stability": round(max(0.0, float(np.mean(agreements))), 4),
+    }
+
+
+def _places(vectors: FloatArray, seed: int) -> FloatArray:
+    """Return a map by t-SNE: neighbours stay neighbours, large distances mean little."""
+    from sklearn.manifold import TSNE
+
+    mapped = TSNE(
+        2,
+        metric="cosine",
+        init="random",
+        perplexity=min(30.0, (len(vectors) - 1) / 3),
+        random_state=seed,
+        n_jobs=1,
+    ).fit_transform(vectors)
+    return np.asarray(mapped, dtype=np.float32)
+
+
+def _types(
+    counts: csr_matrix,
+    terms: Sequence[str],
+    vectors: FloatArray,
+    labels: IndexArray,
+    rows: IndexArray,
+) -> tuple[list[EmployerType], IndexArray]:
+    """Return the types, the largest first, and the new number of each row's."""
+    sizes = np.bincount(labels)
+    order = np.argsort(-sizes, kind="stable")
+    renumbered = np.empty(len(sizes), dtype=np.int64)
+    renumbered[order] = np.arange(len(sizes))
+    uses = counts.copy()
+    uses.data = np.ones_like(uses.data)
+    everywhere = np.asarray(uses.sum(axis=0), dtype=np.float64).ravel()
+    types = []
+    for label in order:
+        members = np.flatnonzero(labels == label)
+        inside = np.asarray(uses[members].sum(axis=0), dtype=np.float64).ravel()
+        values = telling(inside, everywhere, len(members), len(labels))
+        best = [terms[column] for column in np.argsort(-values, kind="stable")[:_SHOWN]]
+        types.append(
+            EmployerType(
+                label=", ".join(best[:_LABELLED]),
+                expressions=tuple(best),
+                size=len(members),
+                examples=tuple(
+                    int(rows[position]) for position in typical(vectors, members, _EXAMPLES)
+                ),
+            )
+        )
+    return types, renumbered[labels]
+
+
+def _assembled(
+    corpus: Sequence[EmployerText],
+    rows: IndexArray,
+    vectors: FloatArray,
+    places: FloatArray,
+    labels: IndexArray,
+    types: Sequence[EmployerType],
+    reduced: Reduced,
+) -> dict[str, Any]:
+    """Spread what was learned of the rows over all employers."""
+
+    def spread(values: np.ndarray[Any, Any], missing: float) -> np.ndarray[Any, Any]:
+        whole = np.full((len(corpus), *values.shape[1:]), missing, dtype=values.dtype)
+        whole[rows] = values
+        return whole
+
+    counts = np.array([len(employer.job_ids) for employer in corpus], dtype=np.int64)
+    ids = np.array([i for employer in corpus for i in employer.job_ids], dtype=np.int64)
+    order = np.argsort(ids, kind="stable")
+    return {
+        "keys": tuple(employer.key for employer in corpus),
+        "names": tuple(employer.name for employer in corpus),
+        "job_counts": counts,
+        "type_of": spread(labels, UNTYPED),
+        "vectors": spread(vectors, 0),
+        "places": spread(places, 0),
+        "types": tuple(types),
+        "job_ids": ids[order],
+        "employer_of": np.repeat(np.arange(len(corpus)), counts)[order],
+        "expressions": tuple(
+            sorted(reduced.expressions, key=lambda expression: -expression.employers)
+        ),
+    }
+
+
+def _missing(library: str) -> TrainingError:
+    return TrainingError(f'types of employers need {library}: pip install "jobrec[employers]"')

@@ -1,0 +1,80 @@
+"""Employers end to end: a training with types, then GraphQL, the terminal and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+
+from tests.browser import console, find_all
+from tests.conftest import Service, jobrec, serving
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("gensim", reason='pip install "jobrec[employers]"')
+
+
+@pytest.fixture(scope="module")
+def typed(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    state = tmp_path_factory.mktemp("employers") / "state"
+    with serving(demo_data, state, JOBREC_EMPLOYERS="on", JOBREC_EMPLOYER_TYPES="6") as running:
+        yield running
+
+
+def test_an_employer_tells_its_kind_its_likes_and_its_jobs(typed: Service) -> None:
+    page = typed.data_of(
+        "{ employers(first: 2) { edges { cursor node { id name } } pageInfo { hasNextPage } } }"
+    )
+    first, second = page["employers"]["edges"]
+    assert page["employers"]["pageInfo"]["hasNextPage"]
+    behind = typed.data_of(
+        "query ($after: String) { employers(first: 1, after: $after) { edges { node { id } } } }",
+        after=first["cursor"],
+    )
+    assert behind["employers"]["edges"][0]["node"]["id"] == second["node"]["id"]
+    employer = typed.data_of(
+        """query ($name: String) { employer(name: $name) { name jobCount type { label expressions }
+        similar(first: 3) { employer { name } score } jobs(first: 2) { employer } } }""",
+        name=f"  {first['node']['name'].upper()} Ltd.",
+    )["employer"]
+    assert employer["name"] == first["node"]["name"]
+    assert employer["jobs"][0]["employer"] == employer["name"]
+    scores = [other["score"] for other in employer["similar"]]
+    assert scores == sorted(scores, reverse=True)
+    assert employer["name"] not in [other["employer"]["name"] for other in employer["similar"]]
+
+
+def test_kinds_tell_words_size_and_examples(typed: Service) -> None:
+    types = typed.data_of("{ employerTypes { label expressions size examples { name } } }")[
+        "employerTypes"
+    ]
+    assert len(types) == 6
+    assert [type_["size"] for type_ in types] == sorted(
+        (type_["size"] for type_ in types), reverse=True
+    )
+    filtered = typed.data_of(
+        "query ($type: String) { employers(first: 100, where: {type: $type}) { edges { cursor }}}",
+        type=types[0]["label"],
+    )
+    assert len(filtered["employers"]["edges"]) == min(100, types[0]["size"])
+
+
+def test_a_model_without_types_answers_null_and_empty(service: Service) -> None:
+    answer = service.data_of(
+        '{ employer(name: "x") { id } employerTypes { label } employers { edges { cursor } } }'
+    )
+    assert answer == {"employer": None, "employerTypes": [], "employers": {"edges": []}}
+
+
+def test_the_page_shows_every_employer_and_complains_of_nothing(
+    typed: Service, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    page = tmp_path / "employers.html"
+    jobrec("employers", "report", "--state", typed.state, "--html", page)
+    browser.get(page.as_uri())
+    assert len(find_all(browser, "section")) == 6
+    titles = [circle.get_attribute("textContent") for circle in find_all(browser, "circle")]
+    assert titles
+    assert all(titles)
+    assert console(browser) == []
