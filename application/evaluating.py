@@ -172,7 +172,7 @@ class Evaluating:
         """
         tally, read = self._log.tally(TimeWindow(), partial(on_stage, "reading"))
         tally = tally.select(self._recipe.score(tally) > 0)
-        hold = _HoldOut.of(tally, self._split(tally, request), request.ks[-1])
+        hold = HoldOut.of(tally, self._split(tally, request), request.ks[-1])
         # Opened before anything is fitted: a version that is not there should be known at once
         stored = {version: self._models.open(version) for version in request.versions}
         objections = {version: hold.objection(model) for version, model in stored.items()}
@@ -208,7 +208,7 @@ class Evaluating:
             return hold_given_out(tally, request.given)
         return hold_out(tally, request.split, request.share, self._seed)
 
-    def _fitted(self, hold: _HoldOut, on_stage: OnStage) -> Iterator[tuple[str, IdArray]]:
+    def _fitted(self, hold: HoldOut, on_stage: OnStage) -> Iterator[tuple[str, IdArray]]:
         """Yield the lists of the recipe and the baselines; no model outlives its lists."""
         for recipe in (self._recipe, *self._baselines):
             with recipe.trainer.prepared() as trainer:
@@ -239,7 +239,7 @@ class Evaluating:
         return intervals, differences
 
     def _live_lists(
-        self, hold: _HoldOut, lists: Mapping[str, IdArray], on_stage: OnStage
+        self, hold: HoldOut, lists: Mapping[str, IdArray], on_stage: OnStage
     ) -> IdArray | None:
         """Return the live model's lists to compare with, None where there is none to be used."""
         try:
@@ -257,7 +257,7 @@ class Evaluating:
 
 
 @dataclass(frozen=True)
-class _HoldOut:
+class HoldOut:
     """The parts of a split as measuring needs them.
 
     Attributes:
@@ -274,7 +274,7 @@ class _HoldOut:
     left_out: int
 
     @classmethod
-    def of(cls, tally: ActivityTally, parts: Split, k: int) -> _HoldOut:
+    def of(cls, tally: ActivityTally, parts: Split, k: int) -> HoldOut:
         """Arrange the parts.
 
         Raises:
@@ -353,7 +353,7 @@ def _present(positions: IndexArray) -> IndexArray:
 
 
 def _of_lists(
-    hold: _HoldOut, lists: Mapping[str, IdArray], live: IdArray | None, ks: Sequence[int]
+    hold: HoldOut, lists: Mapping[str, IdArray], live: IdArray | None, ks: Sequence[int]
 ) -> Mapping[str, dict[str, float]]:
     """Return what each model's lists as a whole are like, beside those of the live model."""
     exposure = Exposure(hold.known)
@@ -370,7 +370,7 @@ def _of_lists(
     }
 
 
-def _of_people(hold: _HoldOut, values: PersonalMetrics) -> Iterator[Group]:
+def _of_people(hold: HoldOut, values: PersonalMetrics) -> Iterator[Group]:
     """Average over groups of people."""
     for name, chosen in by_history(np.diff(hold.known.indptr)[hold.users]):
         if chosen.any():
@@ -381,7 +381,7 @@ def _of_people(hold: _HoldOut, values: PersonalMetrics) -> Iterator[Group]:
             yield _group(name, int(chosen.sum()), some)
 
 
-def _of_targets(hold: _HoldOut, lists: Mapping[str, IdArray], ks: Sequence[int]) -> Iterator[Group]:
+def _of_targets(hold: HoldOut, lists: Mapping[str, IdArray], ks: Sequence[int]) -> Iterator[Group]:
     """Judge the same lists by some of the targets only."""
     for name, chosen in by_job(hold.parts.train, hold.targets.job_ids):
         if chosen.any():

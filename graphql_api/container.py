@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
@@ -17,12 +18,14 @@ from application.evaluating import Evaluating
 from application.managing import ModelManagement
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
-from domain.errors import TrainingError
-from domain.ports import Clock, Recipe, SnapshotStore, Trainer, TrainingRuns
+from application.tuning import Tuning
+from domain.errors import InputError, TrainingError
+from domain.ports import Clock, Optimizer, Recipe, SnapshotStore, Trainer, TrainingRuns
 from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
 from domain.significance import Bootstrap
+from domain.tuning import NEIGHBOURHOOD, Values
 from graphql_api.runtime import available_cores
 from graphql_api.settings import Settings
 from graphql_api.tokens import ApiTokens
@@ -89,6 +92,34 @@ def _evaluating(
         bootstrap=Bootstrap(seed=learning.seed),
         seed=learning.seed,
     )
+
+
+def _tuning(
+    settings: Settings, log: JsonlActivityLog, optimizer: Optimizer, learning: LearningPolicy
+) -> Tuning:
+    def recipe_by(values: Values) -> Recipe:
+        # The wiring that `train` uses, with other values
+        tried = Container(settings=Settings(**{**settings.model_dump(), **values}))
+        trainer = tried.trainer()
+        return Recipe(trainer.parameters["name"], tried.scoring().score, trainer)
+
+    return Tuning(
+        log=log,
+        make_recipe=recipe_by,
+        start={name: getattr(settings, name) for name in NEIGHBOURHOOD.dimensions},
+        space=NEIGHBOURHOOD,
+        optimizer=optimizer,
+        bootstrap=Bootstrap(seed=learning.seed),
+        seed=learning.seed,
+    )
+
+
+def _optimizer() -> Optimizer:
+    if find_spec("optuna") is None:
+        raise InputError('tuning needs an extra: pip install "jobrec[tune]"')
+    from adapters.optimizer import TpeOptimizer
+
+    return TpeOptimizer()
 
 
 def _libraries() -> Mapping[str, str]:
@@ -170,4 +201,8 @@ class Container(containers.DeclarativeContainer):
     )
     evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
         _evaluating, activity_log, trainer, scoring, models, snapshots, learning
+    )
+    optimizer: providers.Provider[Optimizer] = providers.ThreadSafeSingleton(_optimizer)
+    tuning: providers.Provider[Tuning] = providers.ThreadSafeSingleton(
+        _tuning, settings, activity_log, optimizer, learning
     )
