@@ -259,6 +259,8 @@ class Search:
             if self._is_over(standing, end):
                 return standing
             trial, own = self._try(study, end, longest, on_stage)
+            if own is None and end is not None and time.monotonic() >= end:
+                return standing  # stopped by the end of the time, which says nothing of the trial
             study.add(trial)
             if own is not None and _best(study).number == trial.number:
                 values = {0: values[0], trial.number: own}
@@ -376,7 +378,7 @@ class _TooSlow(JobrecError):
 def _best(study: Study) -> Trial:
     return max(
         (trial for trial in study.trials() if trial.score is not None),
-        key=lambda trial: (trial.score, -trial.number),
+        key=lambda trial: (trial.score or 0.0, -trial.number),
     )
 
 
