@@ -90,6 +90,9 @@ def _outcome(tested: Tested, metric: str) -> Iterator[str]:
     yield f"  chosen settings:   {metric} {_span(tested.found)}"
     gain = tested.gain
     yield f"  gain {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), p {gain.p:.3f}"
+    if tested.found != tested.start and gain.low <= 0:
+        # The best of many trials is flattered by chance
+        yield "  the test part does not confirm a gain: consider keeping the settings in force"
 
 
 def _span(estimate: Estimate) -> str:
