@@ -177,7 +177,7 @@ class Evaluating:
         """
         tally, read = self._log.tally(TimeWindow(), partial(on_stage, "reading"))
         tally = tally.select(self._recipe.score(tally) > 0)
-        hold = _HoldOut.of(tally, self._split(tally, request), request.ks[-1])
+        hold = HoldOut.of(tally, self._split(tally, request), request.ks[-1])
         # Opened before anything is fitted: a version that is not there should be known at once
         stored = {version: self._models.open(version) for version in request.versions}
         objections = {version: hold.objection(model) for version, model in stored.items()}
@@ -222,7 +222,7 @@ class Evaluating:
             return hold_given_out(tally, request.given)
         return hold_out(tally, request.split, request.share, self._seed)
 
-    def _fitted(self, hold: _HoldOut, on_stage: OnStage) -> Iterator[tuple[str, IdArray]]:
+    def _fitted(self, hold: HoldOut, on_stage: OnStage) -> Iterator[tuple[str, IdArray]]:
         """Yield the lists of the baselines; no model outlives its lists."""
         for recipe in self._baselines:
             known, recommender = self._learned(recipe, hold, on_stage)
@@ -230,7 +230,7 @@ class Evaluating:
             yield recipe.name, hold.lists(known, recommender, ranking)
 
     def _cold(
-        self, hold: _HoldOut, known: Interactions, recommender: Recommender, k: int
+        self, hold: HoldOut, known: Interactions, recommender: Recommender, k: int
     ) -> ColdPart | None:
         """Measure the recipe on unseen jobs, None where it cannot be."""
         if self._cold_start is None:
@@ -243,7 +243,7 @@ class Evaluating:
             return None
 
     def _learned(
-        self, recipe: Recipe, hold: _HoldOut, on_stage: OnStage
+        self, recipe: Recipe, hold: HoldOut, on_stage: OnStage
     ) -> tuple[Interactions, Recommender]:
         with recipe.trainer.prepared() as trainer:
             return replace(recipe, trainer=trainer).learn(
@@ -271,7 +271,7 @@ class Evaluating:
         return intervals, differences
 
     def _live_lists(
-        self, hold: _HoldOut, lists: Mapping[str, IdArray], on_stage: OnStage
+        self, hold: HoldOut, lists: Mapping[str, IdArray], on_stage: OnStage
     ) -> IdArray | None:
         """Return the live model's lists to compare with, None where there is none to be used."""
         try:
@@ -289,7 +289,7 @@ class Evaluating:
 
 
 @dataclass(frozen=True)
-class _HoldOut:
+class HoldOut:
     """The parts of a split as measuring needs them.
 
     Attributes:
@@ -306,7 +306,7 @@ class _HoldOut:
     left_out: int
 
     @classmethod
-    def of(cls, tally: ActivityTally, parts: Split, k: int) -> _HoldOut:
+    def of(cls, tally: ActivityTally, parts: Split, k: int) -> HoldOut:
         """Arrange the parts.
 
         Raises:
@@ -385,7 +385,7 @@ def _present(positions: IndexArray) -> IndexArray:
 
 
 def _of_lists(
-    hold: _HoldOut, lists: Mapping[str, IdArray], live: IdArray | None, ks: Sequence[int]
+    hold: HoldOut, lists: Mapping[str, IdArray], live: IdArray | None, ks: Sequence[int]
 ) -> Mapping[str, dict[str, float]]:
     """Return what each model's lists as a whole are like, beside those of the live model."""
     exposure = Exposure(hold.known)
@@ -402,7 +402,7 @@ def _of_lists(
     }
 
 
-def _of_people(hold: _HoldOut, values: PersonalMetrics) -> Iterator[Group]:
+def _of_people(hold: HoldOut, values: PersonalMetrics) -> Iterator[Group]:
     """Average over groups of people."""
     for name, chosen in by_history(np.diff(hold.known.indptr)[hold.users]):
         if chosen.any():
@@ -413,7 +413,7 @@ def _of_people(hold: _HoldOut, values: PersonalMetrics) -> Iterator[Group]:
             yield _group(name, int(chosen.sum()), some)
 
 
-def _of_targets(hold: _HoldOut, lists: Mapping[str, IdArray], ks: Sequence[int]) -> Iterator[Group]:
+def _of_targets(hold: HoldOut, lists: Mapping[str, IdArray], ks: Sequence[int]) -> Iterator[Group]:
     """Judge the same lists by some of the targets only."""
     for name, chosen in by_job(hold.parts.train, hold.targets.job_ids):
         if chosen.any():

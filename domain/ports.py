@@ -34,6 +34,7 @@ from domain.model import (
 )
 from domain.ranking import Ranked, Standing
 from domain.runs import Manifest, RunRequest, TrainingRun
+from domain.tuning import SearchSpace, Trial, Values
 
 Clock = Callable[[], datetime]
 """Now, with a time zone."""
@@ -415,6 +416,9 @@ class EmployerLearner(Protocol):
         """
 
 
+MakeRecipe = Callable[[Values], Recipe]
+"""Makes the recipe of the settings in force with some of them replaced."""
+
 MakeTrainer = Callable[[Mapping[str, Any]], Trainer]
 """Makes the trainer whose `parameters` these were."""
 
@@ -571,6 +575,37 @@ class TrainingRuns(Protocol):
     @abstractmethod
     def reap(self) -> list[TrainingRun]:
         """Mark runs whose process is gone as failed, and return them."""
+
+
+class Optimizer(Protocol):
+    """Proposes what to try next."""
+
+    @abstractmethod
+    def propose(self, space: SearchSpace, trials: Sequence[Trial], seed: int) -> Values:
+        """Return a point of the space; the same trials and seed give the same point.
+
+        Args:
+            trials: all before; those outside the space may teach nothing.
+        """
+
+
+class Study(Protocol):
+    """The durable record of the trials of one search."""
+
+    @abstractmethod
+    def trials(self) -> list[Trial]:
+        """Return the trials recorded, in order."""
+
+    @abstractmethod
+    def add(self, trial: Trial) -> None:
+        """Record a trial for good."""
+
+
+OpenStudy = Callable[[Mapping[str, Any]], Study]
+"""Opens the study of a search, which the mapping describes, new or to go on with.
+
+Raises `InputError` where what is recorded is of another search.
+"""
 
 
 def nobody(_done: int, _total: int) -> None:

@@ -41,6 +41,7 @@ from adapters.jsonl import read_targets
 from application.evaluating import EvaluationRequest
 from application.recommending import MAX_BATCH, Models, RecommendationList
 from application.training import MEASURED_K, Training
+from application.tuning import TuningRequest
 from domain.errors import (
     DataError,
     InputError,
@@ -60,6 +61,7 @@ from graphql_api.evaluation_report import as_lines, as_record
 from graphql_api.runtime import available_cores, training_environment
 from graphql_api.settings import Settings
 from graphql_api.tokens import Scope
+from graphql_api.tune_commands import search_settings
 
 _BAD_DATA = 3
 _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
@@ -119,6 +121,8 @@ def _options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             settings = Settings(
                 **{name: value for name, value in chosen.items() if value is not None}
             )
+            if "settings" in names:
+                _check_file(settings)
             return function(settings, **given)
 
         for name in reversed(names):
@@ -133,6 +137,27 @@ def _options(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return command
 
     return decorate
+
+
+def _check_file(settings: Settings) -> None:
+    """Hold the values of a settings file against the policies' bounds, and blame the file.
+
+    Raises:
+        InputError: a value is out of bounds.
+    """
+    given = settings.from_file()
+    if not given:
+        return
+    container = Container(settings=settings)
+    try:
+        container.trainer()
+        container.scoring()
+        container.learning()
+    except InputError as error:
+        name = error.argument or ""
+        if name in given and given[name] == getattr(settings, name):
+            raise InputError(f"{settings.settings}: {error}", name) from error
+        raise
 
 
 def _option(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - whatever click takes
@@ -154,6 +179,7 @@ _ACCESS = (
     "jwt_leeway",
 )
 _FITTING = (
+    "settings",
     "factors",
     "regularization",
     "alpha",
@@ -307,6 +333,7 @@ def serve(settings: Settings) -> None:
         settings = settings.model_copy(update={"admin_token": token})
         settings = Settings(**{**settings.model_dump(), "admin_token": token})
         click.echo(f"admin token for this start: {token}")
+    os.environ.pop("JOBREC_SETTINGS", None)  # its values go along
     os.environ.update(settings.environment(secrets=True))
     Documents.load(settings.trusted_documents, settings.documents)  # complains here, not in workers
     container = Container(settings=settings)
@@ -490,6 +517,50 @@ def evaluate(
             click.echo(line)
         if target is not None:
             target.write(orjson.dumps(as_record(evaluation), option=orjson.OPT_INDENT_2))
+
+
+@cli.command()
+@_options(*_DATA, *_FITTING, "hold_out", "log_level")
+@_option("--test", "test_file", type=click.Path(path_type=Path), help="pairs to test with")
+@_option(
+    "--split",
+    type=click.Choice([str(kind) for kind in SplitKind]),
+    default=str(SplitKind.TEMPORAL),
+    show_default=True,
+    help="how the parts to validate and to test with are held out",
+)
+@_option("--metric", default="ndcg@20", show_default=True, help="what trials are judged by")
+@_option("--minutes", type=float, help="how long to search")
+@_option("--trials", type=int, help="how many trials to come to, earlier ones included")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="the settings file to write; the trials stay beside it, to go on with",
+)
+def tune(
+    settings: Settings,
+    test_file: Path | None,
+    split: str,
+    metric: str,
+    minutes: float | None,
+    trials: int | None,
+    out: Path,
+) -> None:
+    """Search settings of learning that suit the data, and write them to a settings file."""
+    _configure_logging(settings)
+    request = TuningRequest(metric, SplitKind(split), settings.hold_out, None, minutes, trials)
+    container = Container(settings=settings)
+    tuning = container.tuning()
+    if test_file is not None:
+        given, read = read_targets(test_file, container.tolerance())
+        for line in read.lines():
+            click.echo(line)
+        request = replace(request, given=given)
+    with _Bar("") as bar, threadpool_limits(1, "blas"):
+        ended = search_settings(tuning, request, out, bar.phase, click.echo)
+    if not ended:
+        sys.exit(130)
 
 
 def _lengths(text: str) -> list[int]:

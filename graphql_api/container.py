@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
@@ -27,12 +28,14 @@ from application.managing import ModelManagement
 from application.new_jobs import ContentLearning
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
-from domain.errors import SnapshotCorrupt, TrainingError
+from application.tuning import Tuning
+from domain.errors import InputError, SnapshotCorrupt, TrainingError
 from domain.ports import (
     Arrays,
     Catalog,
     Clock,
     EmployerLearner,
+    Optimizer,
     Recipe,
     Recommender,
     SnapshotStore,
@@ -43,6 +46,7 @@ from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
 from domain.significance import Bootstrap
+from domain.tuning import NEIGHBOURHOOD, Values
 from graphql_api.runtime import available_cores
 from graphql_api.settings import EmployerTyping, Settings
 from graphql_api.tokens import ApiTokens
@@ -142,6 +146,34 @@ def _employer_phase(settings: Settings, learning: EmployerLearning) -> EmployerL
     return None if settings.employers is EmployerTyping.OFF else learning
 
 
+def _tuning(
+    settings: Settings, log: JsonlActivityLog, optimizer: Optimizer, learning: LearningPolicy
+) -> Tuning:
+    def recipe_by(values: Values) -> Recipe:
+        # The wiring that `train` uses, with other values
+        tried = Container(settings=Settings(**{**settings.model_dump(), **values}))
+        trainer = tried.trainer()
+        return Recipe(trainer.parameters["name"], tried.scoring().score, trainer)
+
+    return Tuning(
+        log=log,
+        make_recipe=recipe_by,
+        start={name: getattr(settings, name) for name in NEIGHBOURHOOD.dimensions},
+        space=NEIGHBOURHOOD,
+        optimizer=optimizer,
+        bootstrap=Bootstrap(seed=learning.seed),
+        seed=learning.seed,
+    )
+
+
+def _optimizer() -> Optimizer:
+    if find_spec("optuna") is None:
+        raise InputError('tuning needs an extra: pip install "jobrec[tune]"')
+    from adapters.optimizer import TpeOptimizer
+
+    return TpeOptimizer()
+
+
 def _libraries() -> Mapping[str, str]:
     return {name: version(name) for name in ("jobrec", "implicit", "numpy", "scipy")}
 
@@ -239,4 +271,8 @@ class Container(containers.DeclarativeContainer):
         snapshots,
         learning,
         providers.Factory(ColdStart, catalog, content),
+    )
+    optimizer: providers.Provider[Optimizer] = providers.ThreadSafeSingleton(_optimizer)
+    tuning: providers.Provider[Tuning] = providers.ThreadSafeSingleton(
+        _tuning, settings, activity_log, optimizer, learning
     )

@@ -1,4 +1,7 @@
-"""Settings, read from options of the command line and from `JOBREC_...` variables."""
+"""Settings: options of the command line, `JOBREC_...` variables, a settings file, defaults.
+
+What comes first in this list wins.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,16 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from domain.ranking import Unlisted
+from graphql_api.settings_file import read_settings_file
 
 MIN_TOKEN_LENGTH = 16
+
+IN_FILE = ("factors", "regularization", "alpha", "iterations", "seed", "apply_weight")
+"""What a settings file may hold: what shapes a model, on whatever machine."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -84,6 +92,9 @@ class Settings(BaseSettings):
     strict: bool = Field(default=False, description="stop at the first bad line")
     max_rejected: Share = Field(0.01, description="stop where more than this share is bad")
 
+    settings: Path | None = Field(
+        None, description="TOML file of settings of learning, as tune writes it"
+    )
     factors: int = Field(64, description="ALS: length of the vectors")
     regularization: float = Field(0.05, description="ALS: weight of the vectors' length")
     alpha: float = Field(2.0, description="ALS: confidence = alpha x score")
@@ -164,6 +175,23 @@ class Settings(BaseSettings):
         "info", description="debug, info, warning, error"
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from; the first wins."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, _FileSource(settings_cls)
+
+    def from_file(self) -> dict[str, Any]:
+        """Return the values that the settings file gives, those that others override too."""
+        return {} if self.settings is None else _read(self.settings)
+
     @property
     def origins(self) -> tuple[str, ...]:
         """The origins of other pages that may call."""
@@ -190,6 +218,8 @@ class Settings(BaseSettings):
         """
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
+            if name == "settings":
+                continue  # its values go along; by then the file may be another
             value: Any = getattr(self, name)
             if isinstance(value, SecretStr):
                 value = value.get_secret_value() if secrets else None
@@ -198,6 +228,24 @@ class Settings(BaseSettings):
             if value is not None:
                 variables[f"JOBREC_{name.upper()}"] = str(value)
         return variables
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """Reads the settings file that an option or a variable names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Take no field alone; the file is read whole."""
+        del field
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values of the file."""
+        named = self.current_state.get("settings")
+        return {} if named is None else _read(Path(named))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_settings_file(path, {name: Settings.model_fields[name] for name in IN_FILE})
 
 
 def _split(listed: str) -> list[str]:

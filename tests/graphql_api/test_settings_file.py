@@ -1,0 +1,87 @@
+"""A settings file: what it may hold, and what wins over it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from domain.errors import InputError
+from graphql_api.settings import Settings
+from graphql_api.settings_file import as_settings_file
+from tests.conftest import jobrec
+
+
+def file_of(folder: Path, text: str) -> Path:
+    path = folder / "learning.toml"
+    path.write_text(text)
+    return path
+
+
+def test_options_win_over_variables_over_the_file_over_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file_of(tmp_path, "factors = 8\nalpha = 3\niterations = 4\n")
+    monkeypatch.setenv("JOBREC_SETTINGS", str(path))
+    monkeypatch.setenv("JOBREC_ALPHA", "5")
+    monkeypatch.setenv("JOBREC_FACTORS", "9")
+    settings = Settings(factors=10)  # type: ignore[call-arg] # pydantic fills the rest
+    assert (settings.factors, settings.alpha, settings.iterations) == (10, 5.0, 4)
+    assert settings.regularization == Settings.model_fields["regularization"].default
+
+
+def test_another_process_gets_the_values_and_not_the_file(tmp_path: Path) -> None:
+    settings = Settings(settings=file_of(tmp_path, "factors = 8\n"))  # type: ignore[call-arg] # pydantic fills the rest
+    variables = settings.environment(secrets=False)
+    assert variables["JOBREC_FACTORS"] == "8"
+    assert "JOBREC_SETTINGS" not in variables
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("factor = 8", "learning.toml: unknown key 'factor'; a settings file may hold factors,"),
+        ("admin_token = 'x'", "unknown key 'admin_token'"),
+        ("factors = true", "learning.toml: factors = True: Input should be a valid integer"),
+        ("alpha = 'much'", "learning.toml: alpha = 'much': Input should be a valid number"),
+        ("factors", "learning.toml is no TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        Settings(settings=file_of(tmp_path, text))  # type: ignore[call-arg] # pydantic fills the rest
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read the settings file .*none\.toml"):
+        Settings(settings=tmp_path / "none.toml")  # type: ignore[call-arg] # pydantic fills the rest
+
+
+def test_what_is_written_is_read_again() -> None:
+    values = {"factors": 31, "regularization": 1e-5, "alpha": 0.1 + 0.2}
+    text = as_settings_file(values, ["a remark", "", "two"])
+    assert tomllib.loads(text) == values
+    assert text.startswith("# a remark\n#\n# two\n")
+
+
+@pytest.mark.slow
+def test_tune_writes_a_file_that_train_takes_and_a_bound_is_blamed_on_its_file(
+    tmp_path: Path,
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "learning.toml"
+    where = ("--data", data, "--state", tmp_path / "state", "--threads", "1")
+    jobrec("demo", "--data", data, "--scale", "0.02", "--until", "2026-11-01")
+    bad = ("--factors", "1", "--iterations", "1", "--regularization", "500")
+    tuned = jobrec("tune", *where, *bad, "--trials", "6", "--out", out)
+    assert "trials learn from" in tuned.stdout
+    assert "test, on" in tuned.stdout
+    text = out.read_text()
+    assert re.search(r"^# data [0-9a-f]{16}, 6 trials, temporal split$", text, re.MULTILINE)
+    assert set(tomllib.loads(text)) <= {*Settings.model_fields}
+    assert "is live" in jobrec("train", *where, "--settings", out).stdout
+    out.write_text("factors = 0\n")
+    refused = jobrec("train", *where, "--settings", out, check=False)
+    assert refused.returncode == 2
+    assert "learning.toml: factors 0 is not in 1..4096" in refused.stderr
