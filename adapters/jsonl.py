@@ -284,7 +284,9 @@ _KINDS = {kind.word: int(kind) for kind in ActivityKind}
 class _ActivityRow(msgspec.Struct, gc=False):
     job_id: _Id | _Digits
     user_id: _Id | _Digits
-    type: Literal["impression", "redirect", "apply"]
+    type: Literal[
+        "impression", "redirect", "apply", "email_sent", "email_open", "email_click", "dismiss"
+    ]
     timestamp: _Timestamp | None = None
 
 

@@ -41,6 +41,10 @@ _expose(
         ActivityKind.IMPRESSION: "The job was shown to them.",
         ActivityKind.REDIRECT: "They went on to the employer's page.",
         ActivityKind.APPLY: "They applied.",
+        ActivityKind.EMAIL_SENT: "They were sent the job by e-mail; says nothing of interest.",
+        ActivityKind.EMAIL_OPEN: "A mail client opened that e-mail; says nothing of interest.",
+        ActivityKind.EMAIL_CLICK: "They followed the link in that e-mail.",
+        ActivityKind.DISMISS: "They do not want to see it.",
     },
 )
 _expose(
@@ -359,6 +363,9 @@ class DataReport:
     )
     jobs_with_redirects_never_shown: int = strawberry.field(
         description="Jobs from which people went on and which were never shown."
+    )
+    users_sent_emails_never_opening: int = strawberry.field(
+        description="People who were sent e-mails and opened and followed none; they lose nothing."
     )
     users_not_in_catalogue: int = strawberry.field(description="Active people not listed.")
     jobs_not_in_catalogue: int = strawberry.field(description="Active jobs not listed.")
