@@ -136,7 +136,12 @@ class AlsTrainer(Trainer):
         for side, matrix in factors.items():
             if not np.isfinite(matrix).all():
                 raise self._not_finite(f"the factors of {side}")
-        return FactorRecommender(factors["users"], factors["jobs"])
+        return FactorRecommender(
+            factors["users"],
+            factors["jobs"],
+            alpha=parameters.alpha,
+            regularization=parameters.regularization,
+        )
 
     def _not_finite(self, what: str) -> TrainingError:
         return TrainingError(

@@ -251,7 +251,9 @@ _KINDS = {kind.word: int(kind) for kind in ActivityKind}
 class _ActivityRow(msgspec.Struct, gc=False):
     job_id: _Id | _Digits
     user_id: _Id | _Digits
-    type: Literal["impression", "redirect", "apply"]
+    type: Literal[
+        "impression", "redirect", "apply", "email_sent", "email_open", "email_click", "dismiss"
+    ]
     timestamp: _Timestamp | None = None
 
 
@@ -897,6 +899,14 @@ class JsonlCatalog(Catalog):
             matching=None if where is None else _aligned(table.matching(where), positions),
             valid_until=float(np.min(changes, initial=np.inf, where=changes > now)),
         )
+
+    def absent(self, job_ids: IdArray, at: datetime, most: int) -> IdArray:
+        """Return the ids of the other jobs that are not closed; see the port."""
+        table = self._job_table()
+        asked = IdIndex(job_ids).positions(table.index.ids) >= 0
+        chosen = ~asked & (at.timestamp() < table.closes_at)
+        newest = table.newest[chosen[table.newest]][:most]
+        return np.sort(table.index.ids[newest])
 
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from application.new_jobs import JobPool, JobPools
 from domain.errors import InputError, ModelNotReady, SnapshotCorrupt, SnapshotError
 from domain.model import (
     MAX_ID,
@@ -24,8 +25,11 @@ from domain.model import (
     ShortfallReason,
 )
 from domain.ports import (
+    Arrays,
     Catalog,
     Clock,
+    ContentModel,
+    LoadContent,
     LoadRecommender,
     OnProgress,
     Recommender,
@@ -52,20 +56,32 @@ class LiveModel:
 
     Attributes:
         popular: all jobs, the most popular first; scores are shares of all interest.
+        content: places jobs that came after the training; None where it cannot.
     """
 
     manifest: Manifest
     interactions: Interactions
     recommender: Recommender
     popular: Ranked
+    content: ContentModel | None = None
+
+
+def no_content(_arrays: Arrays) -> None:
+    """Load no content model: new jobs wait for the next training."""
 
 
 class Models:
     """Holds the live model and follows the promoted version."""
 
-    def __init__(self, snapshots: SnapshotStore, load: LoadRecommender) -> None:
+    def __init__(
+        self,
+        snapshots: SnapshotStore,
+        load: LoadRecommender,
+        load_content: LoadContent = no_content,
+    ) -> None:
         self._snapshots = snapshots
         self._load = load
+        self._load_content = load_content
         self._live: LiveModel | None = None
         self._refused: str | None = None
         self._trouble: str | None = None
@@ -148,6 +164,7 @@ class Models:
             interactions=interactions,
             recommender=self._load(snapshot.manifest.trainer, snapshot.arrays),
             popular=best(np.arange(len(popularity)), popularity, len(popularity)),
+            content=self._load_content(snapshot.arrays),
         )
 
 
@@ -203,6 +220,7 @@ class Recommending:
         self._catalog = catalog
         self._ranking = ranking
         self._clock = clock
+        self._pools = JobPools(catalog)
         self._lock = threading.Lock()
         self._remembered: OrderedDict[tuple[str, int, JobFilter | None], _Candidates] = (
             OrderedDict()
@@ -240,13 +258,14 @@ class Recommending:
             _check_id(user_id, "userId")
         model = model or self._models.live
         where = None if where == JobFilter() else where
-        candidates = self._candidates(model, where)
+        pool = self._pool(model)
+        candidates = self._candidates(model, pool, where)
         positions = model.interactions.users.positions(user_ids)
         known = positions[positions >= 0]
         excluded = [model.interactions.jobs_done(int(user), exclude) for user in known]
         ranked = iter(
             zip(
-                model.recommender.recommend(known, first, candidates.eligible, excluded),
+                pool.recommender.recommend(known, first, candidates.eligible, excluded),
                 excluded,
                 strict=True,
             )
@@ -255,6 +274,7 @@ class Recommending:
         return [
             self._list(
                 model,
+                pool,
                 user_id,
                 first,
                 candidates,
@@ -273,6 +293,8 @@ class Recommending:
     ) -> SimilarJobList | None:
         """Return the jobs that the same people are drawn to; None where the job is unknown.
 
+        A job that came after the training stands where its text places it.
+
         Raises:
             InputError: an argument is out of bounds.
             ModelNotReady: no model is live.
@@ -280,12 +302,13 @@ class Recommending:
         _check_first(first)
         _check_id(job_id, "jobId")
         model = model or self._models.live
-        position = model.interactions.jobs.position(job_id)
+        pool = self._pool(model)
+        position = pool.position(job_id)
         if position is None:
             return None
-        eligible = self._candidates(model, None if where == JobFilter() else where).eligible
-        ranked = model.recommender.similar(position, first, eligible)
-        ids = model.interactions.jobs.ids[ranked.jobs].tolist()
+        eligible = self._candidates(model, pool, None if where == JobFilter() else where).eligible
+        ranked = pool.recommender.similar(position, first, eligible)
+        ids = pool.ids[ranked.jobs].tolist()
         items = (
             SimilarJob(rank, id_, score)
             for rank, (id_, score) in enumerate(zip(ids, ranked.scores.tolist(), strict=True), 1)
@@ -295,6 +318,7 @@ class Recommending:
     def _list(
         self,
         model: LiveModel,
+        pool: JobPool,
         user_id: int,
         first: int,
         candidates: _Candidates,
@@ -304,8 +328,9 @@ class Recommending:
         filtered: bool,
     ) -> RecommendationList:
         ranked, sources = self._ranking.complete(personal, candidates.popular, excluded, first)
-        ids = model.interactions.jobs.ids[ranked.jobs].tolist()
-        rows = zip(ids, ranked.scores.tolist(), sources, strict=True)
+        ids = pool.ids[ranked.jobs].tolist()
+        labels = map(pool.source, ranked.jobs.tolist(), sources)
+        rows = zip(ids, ranked.scores.tolist(), labels, strict=True)
         return RecommendationList(
             user_id=user_id,
             model=model.manifest,
@@ -313,23 +338,40 @@ class Recommending:
             shortfall=self._ranking.shortfall(len(ids), first, candidates.count, filtered=filtered),
         )
 
-    def _candidates(self, model: LiveModel, where: JobFilter | None) -> _Candidates:
+    def _pool(self, model: LiveModel) -> JobPool:
+        return self._pools.of(
+            model.manifest.version,
+            model.interactions,
+            model.recommender,
+            model.content,
+            self._clock(),
+        )
+
+    def _candidates(self, model: LiveModel, pool: JobPool, where: JobFilter | None) -> _Candidates:
         """Return which jobs may be recommended now, remembered until a job opens or closes."""
         at = self._clock()
-        key = (model.manifest.version, self._catalog.revision, where)
+        key = (model.manifest.version, pool.revision, where)
         with self._lock:
             known = self._remembered.get(key)
             if known is not None and at.timestamp() < known.valid_until:
                 self._remembered.move_to_end(key)
                 return known
-        standing = self._catalog.standing(model.interactions.jobs.ids, at, where)
-        eligible = self._ranking.eligible(standing)
-        chosen = eligible[model.popular.jobs]
+        standings = [
+            self._catalog.standing(ids, at, where)
+            for ids in (pool.ids[: pool.known], pool.new_ids)[: 2 if len(pool.new_ids) else 1]
+        ]
+        eligible = np.concatenate([self._ranking.eligible(standing) for standing in standings])
+        # Nobody's interest is known in new jobs: they come last
+        popular = np.concatenate([model.popular.jobs, pool.newest])
+        interest = np.concatenate(
+            [model.popular.scores, np.zeros(len(pool.newest), dtype=np.float32)]
+        )
+        chosen = eligible[popular]
         candidates = _Candidates(
             eligible=eligible,
             count=int(eligible.sum()),
-            popular=Ranked(model.popular.jobs[chosen], model.popular.scores[chosen]),
-            valid_until=standing.valid_until,
+            popular=Ranked(popular[chosen], interest[chosen]),
+            valid_until=min(standing.valid_until for standing in standings),
         )
         with self._lock:
             self._remembered[key] = candidates

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from application.new_jobs import ContentLearning
 from application.recommending import LiveModel, Models, top_lists
 from domain.errors import DataError, InputError, JobrecError, SnapshotError, TrainingCancelled
 from domain.metrics import Targets, measure
@@ -29,6 +30,7 @@ from domain.ports import (
     Busy,
     Catalog,
     Clock,
+    ContentModel,
     KeyReused,
     Lease,
     MakeTrainer,
@@ -146,7 +148,9 @@ class Training:
         learning: LearningPolicy,
         clock: Clock,
         libraries: Mapping[str, str],
+        content: ContentLearning | None = None,
     ) -> None:
+        self._content = content
         self._runs = runs
         self._log = log
         self._catalog = catalog
@@ -214,7 +218,9 @@ class Training:
         self._runs.update(run.id, data_report=report)
         live = self._live()
         measured = self._measure(trainer, tally, live, progress.of(TrainingPhase.EVALUATING))
-        recommender = self._fit(trainer, interactions, progress.of(TrainingPhase.FITTING))
+        recommender, content = self._learn(
+            trainer, interactions, progress.of(TrainingPhase.FITTING)
+        )
         progress.of(TrainingPhase.WRITING)(0, 1)
         times = tally.time_range
         manifest = Manifest(
@@ -230,8 +236,9 @@ class Training:
             trainer=trainer.parameters,
             metrics=measured.candidate,
             libraries=self._libraries,
+            read_to=read.read_to,
         )
-        learned = recommender.arrays()
+        learned = {**recommender.arrays(), **({} if content is None else content.arrays())}
         self._snapshots.write(manifest, {**interactions.arrays(), **learned})
         # From here on nobody can cancel the run
         progress.of(TrainingPhase.PROMOTING)(0, 1)
@@ -263,6 +270,21 @@ class Training:
         except SnapshotError as error:
             _log.warning("%s", error)
         return ended
+
+    def _learn(
+        self, trainer: Trainer, interactions: Interactions, on_progress: OnProgress
+    ) -> tuple[Recommender, ContentModel | None]:
+        """Fit the model, and what places new jobs in it; steps of both count as one fit's."""
+        learning, done = self._content, trainer.steps
+        total = done + (learning.steps if learning is not None else 0)
+        recommender = self._fit(trainer, interactions, lambda step, _: on_progress(step, total))
+        if learning is None:
+            return recommender, None
+        seed = self._learning.seed
+        content = learning.learn(
+            interactions, recommender, seed, lambda step, _: on_progress(done + step, total)
+        )
+        return recommender, content
 
     def _fit(
         self, trainer: Trainer, interactions: Interactions, on_progress: OnProgress

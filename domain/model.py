@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
@@ -40,6 +41,10 @@ class ActivityKind(IntEnum):
     IMPRESSION = 0
     REDIRECT = 1
     APPLY = 2
+    EMAIL_SENT = 3
+    EMAIL_OPEN = 4
+    EMAIL_CLICK = 5
+    DISMISS = 6
 
     @property
     def word(self) -> str:
@@ -50,6 +55,16 @@ class ActivityKind(IntEnum):
     def flag(self) -> int:
         """The kind's bit in a mask of kinds."""
         return 1 << self.value
+
+
+@dataclass(frozen=True)
+class Activity:
+    """One thing that a person did with a job."""
+
+    user_id: int
+    job_id: int
+    kind: ActivityKind
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -324,6 +339,24 @@ class IdIndex:
 
 
 @dataclass(frozen=True)
+class History:
+    """What one person did, as far as it counts.
+
+    Attributes:
+        jobs: shape (n,), positions, ascending.
+        scores: shape (n,), float32, above 0.
+        kinds: shape (n,), uint8, the `ActivityKind.flag`s of what was done.
+    """
+
+    jobs: IndexArray
+    scores: FloatArray
+    kinds: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+
+@dataclass(frozen=True)
 class Interactions:
     """Who did what with which job: the sparse user-item matrix, row by row (CSR).
 
@@ -383,6 +416,13 @@ class Interactions:
         row = slice(int(self.indptr[user]), int(self.indptr[user + 1]))
         done: IndexArray = self.indices[row][(self.kinds[row] & mask) != 0].astype(np.int64)
         return done
+
+    def history(self, user: int) -> History:
+        """Return what the user at a position did."""
+        row = slice(int(self.indptr[user]), int(self.indptr[user + 1]))
+        return History(
+            self.indices[row].astype(np.int64), np.asarray(self.scores[row]), self.kinds[row]
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the matrix as named arrays, for storing."""
@@ -522,6 +562,7 @@ class RecommendationSource(StrEnum):
     FOLD_IN = "FOLD_IN"
     SIMILAR = "SIMILAR"
     POPULAR = "POPULAR"
+    NEW = "NEW"
 
 
 class ShortfallReason(StrEnum):
@@ -533,18 +574,36 @@ class ShortfallReason(StrEnum):
 
 
 @dataclass(frozen=True)
+class Reason:
+    """What one job of a person's history adds to a recommendation.
+
+    Attributes:
+        kinds: what the person did with that job.
+        contribution: in units of the score; those of the whole history add up to it.
+        share: of the score; those of the whole history add up to 1. 0 where the score is.
+    """
+
+    job_id: int
+    kinds: tuple[ActivityKind, ...]
+    contribution: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """One job of a ranked list.
 
     Attributes:
         rank: 1 for the best.
         score: comparable only within one list and one source of one model version.
+        reasons: the strongest first, as many as were asked for; a popular job has none.
     """
 
     rank: int
     job_id: int
     score: float
     source: RecommendationSource
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -574,6 +633,7 @@ class ReadReport:
         outside: used lines that lie outside the time window asked for.
         rejected: how many lines were not used, by cause.
         first: the first line of each cause.
+        read_to: how far each file was read, for following what comes behind; see `Manifest`.
     """
 
     file: str
@@ -582,6 +642,27 @@ class ReadReport:
     outside: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     first: Mapping[str, RejectedLine] = field(default_factory=dict)
+    read_to: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence[ReadReport]) -> ReadReport:
+        """Return the account of several files that are read as one."""
+        rejected: Counter[str] = Counter()
+        first: dict[str, RejectedLine] = {}
+        read_to: dict[str, Any] = {}
+        for part in parts:
+            rejected.update(part.rejected)
+            first = {**part.first, **first}
+            read_to |= part.read_to
+        return cls(
+            file=" and ".join(part.file for part in parts),
+            read=sum(part.read for part in parts),
+            used=sum(part.used for part in parts),
+            outside=sum(part.outside for part in parts),
+            rejected=dict(rejected),
+            first=first,
+            read_to=read_to,
+        )
 
     @property
     def rejected_total(self) -> int:

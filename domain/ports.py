@@ -12,14 +12,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from domain.model import (
+    Activity,
     ActivityTally,
     BoolArray,
     FloatArray,
+    History,
     IdArray,
     IndexArray,
     Interactions,
@@ -57,6 +59,27 @@ class ActivityLog(Protocol):
 
         Raises:
             DataError: the log cannot be used.
+        """
+
+
+class RecentActivities(Protocol):
+    """What people did that no model has learned from yet."""
+
+    @abstractmethod
+    def append(self, activities: Sequence[Activity]) -> None:
+        """Record activities for good, all or none; from now on every process sees them.
+
+        Raises:
+            ActivitiesUnavailable: they cannot be recorded.
+        """
+
+    @abstractmethod
+    def since(self, read_to: Mapping[str, Any], user_ids: IdArray) -> ActivityTally:
+        """Count what some people did behind the place to which a model read the log.
+
+        Args:
+            read_to: from the model's manifest.
+            user_ids: shape (n,); may repeat.
         """
 
 
@@ -138,6 +161,17 @@ class Catalog(Protocol):
 
         Args:
             job_ids: shape (n,), strictly ascending; the arrays returned align with it.
+        """
+
+    @abstractmethod
+    def absent(self, job_ids: IdArray, at: datetime, most: int) -> IdArray:
+        """Return the ids of the other jobs that are listed and not closed, ascending.
+
+        Jobs that open later are among them. Where they are more than `most`, the newest are
+        returned, in the order of `page`.
+
+        Args:
+            job_ids: shape (n,), strictly ascending; jobs that are not asked for.
         """
 
     @abstractmethod
@@ -240,6 +274,56 @@ class Recommender(Protocol):
     def arrays(self) -> Arrays:
         """Return what was learned as named arrays, for storing."""
 
+    @property
+    def job_vectors(self) -> FloatArray | None:
+        """Where the jobs stand in the model's own space, shape (jobs, n); None without such."""
+        return None
+
+    def with_jobs(self, vectors: FloatArray) -> Recommender:  # noqa: ARG002 - for models that can
+        """Return a model that ranks further jobs too, which stand behind its own.
+
+        Asked only of models that have `job_vectors`.
+
+        Args:
+            vectors: shape (m, n), where the further jobs stand; their positions follow in order.
+        """
+        raise TypeError(f"{type(self).__name__} has no vectors of jobs")
+
+
+@runtime_checkable
+class FoldIn(Protocol):
+    """A model that can rank for somebody by a history that it has not learned from.
+
+    A `Recommender` that also inherits from this serves visitors and what people did lately.
+    """
+
+    @abstractmethod
+    def fold_in(
+        self,
+        histories: Sequence[History],
+        k: int,
+        eligible: BoolArray,
+        excluded: Sequence[IndexArray],
+    ) -> list[Ranked]:
+        """Rank jobs as `recommend` would if it had learned from these histories last.
+
+        Args:
+            histories: of n people; an empty one gets an empty list.
+            k: see `Recommender.recommend`, as for the others.
+        """
+
+    @abstractmethod
+    def contributions(self, history: History, jobs: IndexArray) -> TimeArray:
+        """Tell what each job of a history adds to the scores of jobs, by this model's arithmetic.
+
+        Args:
+            history: of one person, of m jobs.
+            jobs: shape (n,), positions.
+
+        Returns:
+            shape (n, m); a row's sum is the score that `fold_in` gives, up to rounding.
+        """
+
 
 class Trainer(Protocol):
     """A way of learning a model."""
@@ -300,6 +384,52 @@ class Recipe:
         on_progress(0, self.trainer.steps)
         return interactions, self.trainer.fit(interactions, seed, on_progress)
 
+
+class ContentModel(Protocol):
+    """Tells from the texts of jobs where they would stand among a model's `job_vectors`."""
+
+    @abstractmethod
+    def vectors(self, jobs: Sequence[Job]) -> FloatArray:
+        """Return where jobs stand, shape (jobs, n), finite; zeros where a text says nothing.
+
+        As long as those of known jobs, so that scores compare. A job's vector does not depend on
+        the jobs beside it.
+        """
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """Return what was learned as named arrays, for storing."""
+
+
+class ContentTrainer(Protocol):
+    """A way of learning what the texts of jobs tell."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """How many steps a fit takes."""
+
+    @abstractmethod
+    def fit(
+        self,
+        jobs: Sequence[Job],
+        vectors: FloatArray,
+        evidence: FloatArray,
+        seed: int,
+        on_progress: OnProgress,
+    ) -> ContentModel | None:
+        """Learn from jobs that a model knows; None where their texts tell nothing.
+
+        The same input and seed give the same bytes.
+
+        Args:
+            vectors: shape (jobs, n), where the jobs stand.
+            evidence: shape (jobs,), how many people did something with each.
+        """
+
+
+LoadContent = Callable[[Arrays], ContentModel | None]
+"""Makes a content model from a snapshot's arrays, None where they hold none."""
 
 MakeTrainer = Callable[[Mapping[str, Any]], Trainer]
 """Makes the trainer whose `parameters` these were."""

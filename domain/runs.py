@@ -67,7 +67,8 @@ class TrainingRun:
     """One training, from the request to its outcome.
 
     Attributes:
-        step: steps done of `total_steps` in this phase; a step of FITTING is an iteration.
+        step: steps done of `total_steps` in this phase; a step of FITTING is an iteration,
+            or one of the last few in which the texts of jobs are learned.
         requested_by: who asked, as the door knows them; never a token.
         model_version: the version that the run left behind, None where it left none.
         promoted: whether that version went live; None until that is decided.
@@ -116,6 +117,7 @@ class Manifest:
         scoring: the scoring policy's fields.
         trainer: the trainer's name and parameters.
         libraries: versions of what computed it.
+        read_to: how far the log was read, as its adapter put it: what lies behind is recent.
     """
 
     version: str
@@ -130,3 +132,4 @@ class Manifest:
     trainer: Mapping[str, Any]
     metrics: Mapping[str, float] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    read_to: Mapping[str, Any] = field(default_factory=dict)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
 
+from adapters.content import TextModel, TextTrainer
 from adapters.factors import FactorRecommender
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from application.evaluating import Evaluating
 from application.managing import ModelManagement
+from application.new_jobs import ContentLearning
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
 from domain.errors import SnapshotCorrupt, TrainingError
@@ -62,7 +64,7 @@ def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommende
     """Return what the trainer that a stored model's record names has learned."""
     if parameters["name"] != "als":
         raise SnapshotCorrupt(f"this release has no trainer {parameters['name']!r}")
-    return FactorRecommender.from_arrays(arrays)
+    return FactorRecommender.from_arrays(arrays, parameters)
 
 
 def _als_trainer(settings: Settings) -> AlsTrainer:
@@ -160,7 +162,13 @@ class Container(containers.DeclarativeContainer):
     )
 
     models: providers.Provider[Models] = providers.ThreadSafeSingleton(
-        Models, snapshots, providers.Object(_recommender_by)
+        Models,
+        snapshots,
+        providers.Object(_recommender_by),
+        providers.Object(TextModel.from_arrays),
+    )
+    content: providers.Provider[ContentLearning] = providers.Factory(
+        ContentLearning, catalog, providers.Factory(TextTrainer)
     )
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
         Recommending, models, catalog, ranking, clock
@@ -182,6 +190,7 @@ class Container(containers.DeclarativeContainer):
         learning=learning,
         clock=clock,
         libraries=providers.Callable(_libraries),
+        content=content,
     )
     evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
         _evaluating, activity_log, trainer, scoring, models, snapshots, learning

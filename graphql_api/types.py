@@ -41,6 +41,10 @@ _expose(
         ActivityKind.IMPRESSION: "The job was shown to them.",
         ActivityKind.REDIRECT: "They went on to the employer's page.",
         ActivityKind.APPLY: "They applied.",
+        ActivityKind.EMAIL_SENT: "They were sent the job by e-mail; says nothing of interest.",
+        ActivityKind.EMAIL_OPEN: "A mail client opened that e-mail; says nothing of interest.",
+        ActivityKind.EMAIL_CLICK: "They followed the link in that e-mail.",
+        ActivityKind.DISMISS: "They do not want to see it.",
     },
 )
 _expose(
@@ -51,6 +55,7 @@ _expose(
         RecommendationSource.FOLD_IN: "Activities after the training speak for it.",
         RecommendationSource.SIMILAR: "It resembles a job.",
         RecommendationSource.POPULAR: "It is popular with everybody.",
+        RecommendationSource.NEW: "It came after the training; its text speaks for it.",
     },
 )
 _expose(

@@ -350,6 +350,27 @@ class CatalogContract:
         ]
         assert valid_until(4) == math.inf
 
+    def test_absent_are_the_other_jobs_that_are_not_closed_also_those_that_open_later(
+        self,
+    ) -> None:
+        catalog = self.catalog_of(job(1), job(2, 9), job(3, 0, 5), job(4, 0, 6), job(7), job(9))
+
+        absent = catalog.absent(np.array([1, 5, 9]), at(5), 10)
+
+        assert absent.dtype == np.int64
+        assert absent.tolist() == [2, 4, 7]
+        assert catalog.absent(np.array([1, 2, 3, 4, 7, 9]), at(5), 10).tolist() == []
+        assert catalog.absent(np.empty(0, np.int64), at(6), 10).tolist() == [1, 2, 7, 9]
+
+    def test_of_too_many_absent_jobs_the_newest_are_told(self) -> None:
+        catalog = self.catalog_of(job(1, 3), job(2, 9), job(3), job(4, 6), job(5, 6))
+
+        nothing = np.empty(0, np.int64)
+
+        assert catalog.absent(nothing, at(0), 2).tolist() == [2, 4]
+        assert catalog.absent(nothing, at(0), 4).tolist() == [1, 2, 4, 5]
+        assert catalog.absent(np.array([2]), at(0), 1).tolist() == [4]
+
     def test_an_empty_catalogue_answers(self) -> None:
         catalog = self.catalog_of()
 

@@ -166,6 +166,15 @@ class FakeCatalog(CatalogStore):
             valid_until=min(changes, default=math.inf),
         )
 
+    def absent(self, job_ids: IdArray, at: datetime, most: int) -> IdArray:
+        asked = set(job_ids.tolist())
+        others = [
+            job
+            for job in sorted(self._jobs.values(), key=_place)
+            if job.id not in asked and (job.closes_at is None or at < job.closes_at)
+        ]
+        return np.array(sorted(job.id for job in others[:most]), dtype=np.int64)
+
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
     ) -> JobPage:

@@ -29,6 +29,7 @@ const SOURCES: Record<RecommendationSource, string> = {
   FOLD_IN: "From your latest steps",
   SIMILAR: "Similar",
   POPULAR: "Popular",
+  NEW: "New",
 };
 
 const SHORTFALLS: Record<ShortfallReason, string> = {

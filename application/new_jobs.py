@@ -1,0 +1,176 @@
+"""Jobs that came after the training: placed by their texts beside those that a model knows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from domain.model import FloatArray, IdArray, IndexArray, Interactions, Job, RecommendationSource
+from domain.ports import Catalog, ContentModel, ContentTrainer, JobCursor, OnProgress, Recommender
+
+MAX_NEW = 20_000
+"""So many new jobs join a model, the newest; with as many it should be trained anew."""
+
+_REMEMBERED_MODELS = 2
+"""The live model, and one that it is compared with."""
+
+_log = logging.getLogger(__name__)
+
+
+class ContentLearning:
+    """Learns, beside a model, what the texts of its jobs tell."""
+
+    def __init__(self, catalog: Catalog, trainer: ContentTrainer) -> None:
+        self._catalog = catalog
+        self._trainer = trainer
+
+    @property
+    def steps(self) -> int:
+        """How many steps learning takes."""
+        return self._trainer.steps
+
+    def learn(
+        self,
+        interactions: Interactions,
+        recommender: Recommender,
+        seed: int,
+        on_progress: OnProgress,
+    ) -> ContentModel | None:
+        """Learn; None where the model has no vectors of jobs, or the texts tell nothing.
+
+        Args:
+            recommender: learned from `interactions`.
+        """
+        vectors = recommender.job_vectors
+        if vectors is None:
+            _log.info("the model has no vectors of jobs, so new jobs wait for the next training")
+            return None
+        ids = interactions.jobs.ids.tolist()
+        listed = self._catalog.jobs(ids)
+        jobs = [listed.get(id_) or Job(id_) for id_ in ids]
+        people = np.bincount(interactions.indices, minlength=len(ids)).astype(np.float32)
+        return self._trainer.fit(jobs, vectors, people, seed, on_progress)
+
+
+@dataclass(frozen=True)
+class JobPool:
+    """The jobs that a model can rank: those that it learned, and behind them new ones.
+
+    Attributes:
+        revision: of the catalogue.
+        ids: shape (jobs,); by position. Both parts ascend.
+        known: how many of them the model learned.
+        recommender: ranks all of them.
+        newest: shape (new jobs,), their positions, newest first.
+    """
+
+    revision: int
+    ids: IdArray
+    known: int
+    recommender: Recommender
+    newest: IndexArray
+
+    @property
+    def new_ids(self) -> IdArray:
+        """The ids of the new jobs, ascending."""
+        return self.ids[self.known :]
+
+    def position(self, job_id: int) -> int | None:
+        """Return a job's position, None where it is not in the pool."""
+        for start, part in ((0, self.ids[: self.known]), (self.known, self.new_ids)):
+            found = int(np.searchsorted(part, job_id))
+            if found < len(part) and part[found] == job_id:
+                return start + found
+        return None
+
+    def source(self, position: int, otherwise: RecommendationSource) -> RecommendationSource:
+        """Return why a job stands in a list."""
+        return RecommendationSource.NEW if position >= self.known else otherwise
+
+
+class JobPools:
+    """Keeps the pools of models up to date with the catalogue; only texts that changed are read."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._remembered: OrderedDict[str, tuple[JobPool, dict[int, tuple[Job, FloatArray]]]] = (
+            OrderedDict()
+        )
+
+    def of(
+        self,
+        version: str,
+        interactions: Interactions,
+        recommender: Recommender,
+        content: ContentModel | None,
+        at: datetime,
+    ) -> JobPool:
+        """Return the pool of a model.
+
+        A new job whose text tells nothing is not in it, nor is a closed one.
+
+        Args:
+            version: names the model.
+            content: learned beside it; None leaves new jobs out.
+        """
+        revision = self._catalog.revision
+        with self._lock:
+            pool, placed = self._remembered.get(version, (None, {}))
+            if pool is None or pool.revision != revision:
+                known = interactions.jobs.ids
+                if content is None:
+                    pool = JobPool(revision, known, len(known), recommender, known[:0])
+                else:
+                    placed = self._placed(known, content, placed, at)
+                    pool = _joined(revision, known, recommender, placed)
+                self._remembered[version] = pool, placed
+            self._remembered.move_to_end(version)
+            if len(self._remembered) > _REMEMBERED_MODELS:
+                self._remembered.popitem(last=False)
+        return pool
+
+    def _placed(
+        self,
+        known: IdArray,
+        content: ContentModel,
+        before: dict[int, tuple[Job, FloatArray]],
+        at: datetime,
+    ) -> dict[int, tuple[Job, FloatArray]]:
+        """Return the new jobs by id with their vectors."""
+        ids = self._catalog.absent(known, at, MAX_NEW)
+        if len(ids) == MAX_NEW:
+            _log.warning("only the newest %d of the new jobs are recommended", MAX_NEW)
+        jobs = self._catalog.jobs(ids.tolist())
+        unread = [job for id_, job in jobs.items() if id_ not in before or before[id_][0] != job]
+        fresh = {
+            job.id: (job, vector)
+            for job, vector in zip(unread, content.vectors(unread), strict=True)
+        }
+        return {id_: fresh.get(id_) or before[id_] for id_ in sorted(jobs)}
+
+
+def _joined(
+    revision: int,
+    known: IdArray,
+    recommender: Recommender,
+    placed: dict[int, tuple[Job, FloatArray]],
+) -> JobPool:
+    """Return the pool of a model and of the new jobs that have a place."""
+    new = [(job, vector) for job, vector in placed.values() if vector.any()]
+    if not new:
+        return JobPool(revision, known, len(known), recommender, known[:0])
+    ids = np.array([job.id for job, _ in new], dtype=np.int64)
+    posted = np.array([JobCursor.of(job).posted_at for job, _ in new])
+    return JobPool(
+        revision,
+        np.concatenate([known, ids]),
+        len(known),
+        recommender.with_jobs(np.stack([vector for _, vector in new])),
+        len(known) + np.lexsort((ids, -posted)),
+    )
