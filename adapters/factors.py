@@ -80,15 +80,13 @@ class FactorRecommender(Recommender, FoldIn):
         Raises:
             SnapshotCorrupt: an array is missing, or shapes or types do not fit together.
         """
+        given = parameters or {}
         try:
             return cls(
                 arrays["user_factors"],
                 arrays["job_factors"],
-                **{
-                    name: float(value)
-                    for name, value in (parameters or {}).items()
-                    if name in {"alpha", "regularization"}
-                },
+                alpha=float(given.get("alpha", 2.0)),
+                regularization=float(given.get("regularization", 0.05)),
             )
         except KeyError as error:
             raise SnapshotCorrupt(f"the snapshot holds no array {error}") from error

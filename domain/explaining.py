@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from domain.model import ActivityKind, Reason
+from domain.model import ActivityKind, Reason, RecommendationSource
 
 if TYPE_CHECKING:
     from domain.model import FloatArray, History, IdArray, TimeArray
+
+
+class Verdict(StrEnum):
+    """Why a job is not in somebody's list, or that it is; the first that applies."""
+
+    UNKNOWN = "UNKNOWN"
+    NOT_LISTED = "NOT_LISTED"
+    CLOSED = "CLOSED"
+    NOT_LEARNED = "NOT_LEARNED"
+    DISMISSED = "DISMISSED"
+    EXCLUDED = "EXCLUDED"
+    FILTERED = "FILTERED"
+    RANKED = "RANKED"
+
+
+@dataclass(frozen=True)
+class WhyNot:
+    """Where a job stands for a person.
+
+    Attributes:
+        rank: in the person's whole list; None unless RANKED, as for the others.
+    """
+
+    job_id: int
+    verdict: Verdict
+    rank: int | None = None
+    score: float | None = None
+    source: RecommendationSource | None = None
 
 
 def attributed(contributions: TimeArray, scores: FloatArray) -> TimeArray:
