@@ -12,17 +12,20 @@ from dependency_injector import containers, providers
 from adapters.content import TextModel, TextTrainer
 from adapters.factors import FactorRecommender
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
+from adapters.live_log import JsonlRecentActivities
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from application.evaluating import Evaluating
 from application.managing import ModelManagement
 from application.new_jobs import ContentLearning
 from application.recommending import Models, Recommending
+from application.recording import Recording
 from application.training import LearningPolicy, Training
 from domain.errors import SnapshotCorrupt, TrainingError
 from domain.ports import (
     Arrays,
     Clock,
+    RecentActivities,
     Recipe,
     Recommender,
     SnapshotStore,
@@ -126,6 +129,9 @@ class Container(containers.DeclarativeContainer):
     activity_log: providers.Provider[JsonlActivityLog] = providers.ThreadSafeSingleton(
         JsonlActivityLog, settings.provided.data, tolerance, providers.Callable(available_cores)
     )
+    recent: providers.Provider[RecentActivities] = providers.ThreadSafeSingleton(
+        JsonlRecentActivities, settings.provided.data
+    )
     catalog: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
         JsonlCatalog, settings.provided.data, tolerance
     )
@@ -171,8 +177,9 @@ class Container(containers.DeclarativeContainer):
         ContentLearning, catalog, providers.Factory(TextTrainer)
     )
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
-        Recommending, models, catalog, ranking, clock
+        Recommending, models, catalog, ranking, clock, recent
     )
+    recording: providers.Provider[Recording] = providers.Factory(Recording, recent, clock)
     management: providers.Provider[ModelManagement] = providers.ThreadSafeSingleton(
         ModelManagement, snapshots, models
     )

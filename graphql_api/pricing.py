@@ -42,7 +42,8 @@ from graphql import (
 from strawberry.extensions import SchemaExtension
 
 from application.managing import COMPARED_PEOPLE
-from application.recommending import MAX_BATCH, MAX_FIRST
+from application.recommending import MAX_BATCH, MAX_FIRST, MAX_SESSION
+from application.recording import MAX_RECORDED
 
 LIST_PRICE = 10
 """Finding what one person has done, and ranking the jobs for them."""
@@ -53,8 +54,18 @@ JOBS_A_UNIT = 70
 _MAX_ITEMS = 10 * MAX_BATCH
 """Of a list among the variables: longer ones are refused before they are even coerced."""
 
-_FIELDS_THAT_RANK = {"recommendations", "batchRecommendations", "similarJobs"}
-_OWN_PRICES = {"compareModels": 2 * COMPARED_PEOPLE * LIST_PRICE}
+_FIELDS_THAT_RANK = {
+    "recommendations",
+    "batchRecommendations",
+    "sessionRecommendations",
+    "similarJobs",
+}
+_OWN_PRICES = {
+    "compareModels": 2 * COMPARED_PEOPLE * LIST_PRICE,
+    "reasons": 2,
+    "recordActivities": MAX_RECORDED,
+    "sessionRecommendations": MAX_SESSION,
+}
 
 _STATED_LENGTHS = {
     # Of this service's types

@@ -65,7 +65,11 @@ class Scene:
         snapshots, self.clock = FakeSnapshotStore(), ManualClock()
         self.catalog = FakeCatalog([*known_jobs(), *new])
         store(snapshots, "1", learned())
-        models = Models(snapshots, FactorRecommender.from_arrays, TextModel.from_arrays)
+        models = Models(
+            snapshots,
+            lambda _, arrays: FactorRecommender.from_arrays(arrays),
+            TextModel.from_arrays,
+        )
         models.refresh()
         self.recommending = Recommending(models, self.catalog, RankingPolicy(), self.clock)
 
