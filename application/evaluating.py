@@ -26,6 +26,7 @@ from domain.model import (
     pairs_among,
 )
 from domain.ports import ActivityLog, OnProgress, Recipe, Recommender, SnapshotStore
+from domain.scoring import shows_interest
 from domain.significance import Bootstrap, Difference, Estimate, Resampled
 from domain.splits import Split, SplitKind, hold_given_out, hold_out
 
@@ -171,7 +172,8 @@ class Evaluating:
             TrainingError: the recipe learned nothing usable.
         """
         tally, read = self._log.tally(TimeWindow(), partial(on_stage, "reading"))
-        tally = tally.select(self._recipe.score(tally) > 0)
+        # By what was done, not when: a recipe's window must not choose what it is measured on
+        tally = tally.select(shows_interest(tally.counts))
         hold = _HoldOut.of(tally, self._split(tally, request), request.ks[-1])
         # Opened before anything is fitted: a version that is not there should be known at once
         stored = {version: self._models.open(version) for version in request.versions}

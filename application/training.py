@@ -19,7 +19,6 @@ from domain.model import (
     ActivityKind,
     ActivityTally,
     BoolArray,
-    CountArray,
     IdArray,
     Interactions,
     ReadReport,
@@ -447,8 +446,10 @@ def data_health(
     `only_fallback` is the share of the people in the catalogue whom the model does not know, so
     that they get popular jobs.
     """
-    shown = tally.counts[:, ActivityKind.IMPRESSION]
+    shown = tally.counts[:, ActivityKind.IMPRESSION] > 0
     redirected = tally.counts[:, ActivityKind.REDIRECT] > 0
+    sent = tally.counts[:, ActivityKind.EMAIL_SENT] > 0
+    read_mail = tally.counts[:, [ActivityKind.EMAIL_OPEN, ActivityKind.EMAIL_CLICK]].any(axis=1)
     users, jobs = np.unique(tally.user_ids), np.unique(tally.job_ids)
     coverage = catalog.coverage(users)
     listed = catalog.standing(jobs, now, None).listed
@@ -466,6 +467,7 @@ def data_health(
         "jobs": interactions.shape[1],
         "users_with_redirects_never_shown": _without(tally.user_ids, redirected, shown),
         "jobs_with_redirects_never_shown": _without(tally.job_ids, redirected, shown),
+        "users_sent_emails_never_opening": _without(tally.user_ids, sent, read_mail),
         "users_not_in_catalogue": int((~coverage.listed).sum()),
         "jobs_not_in_catalogue": int((~listed).sum()),
         "pairs_in_the_future": int((tally.last_at > now.timestamp()).sum()),
@@ -473,6 +475,6 @@ def data_health(
     }
 
 
-def _without(ids: IdArray, redirected: BoolArray, shown: CountArray) -> int:
-    """Count the ids with a redirect in any pair and an impression in none."""
-    return len(np.setdiff1d(ids[redirected], ids[shown > 0]))
+def _without(ids: IdArray, done: BoolArray, missing: BoolArray) -> int:
+    """Count the ids with one thing in any pair and another in none."""
+    return len(np.setdiff1d(ids[done], ids[missing]))

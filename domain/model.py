@@ -22,7 +22,8 @@ IndexArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 TimeArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-CountArray = NDArray[np.uint32]
+CountArray = NDArray[np.unsignedinteger]
+"""Counts, in the narrowest unsigned type that holds the largest: computing with them may wrap."""
 
 MAX_ID = 2**63 - 1
 """The largest id: ids are non-negative 64-bit integers, chosen by the dataset."""
@@ -167,7 +168,7 @@ class ActivityTally:
         return cls(
             groups.firsts(users),
             groups.firsts(jobs),
-            counts.astype(np.uint32),
+            _narrow(counts),
             groups.reduce(np.fmin, times),
             groups.reduce(np.fmax, times),
         )
@@ -188,11 +189,11 @@ class ActivityTally:
         counts = np.empty((len(groups.starts), len(ActivityKind)), dtype=np.uint32)
         for kind in ActivityKind:
             of_kind = joined(lambda part, kind=kind: part.counts[:, kind])  # type: ignore[misc] # mypy knows no defaults of lambdas
-            counts[:, kind] = groups.reduce(np.add, of_kind[groups.order])
+            counts[:, kind] = groups.reduce(np.add, of_kind[groups.order].astype(np.uint32))
         return cls(
             groups.firsts(users),
             groups.firsts(jobs),
-            counts,
+            _narrow(counts),
             groups.reduce(np.fmin, joined(lambda part: part.first_at)[groups.order]),
             groups.reduce(np.fmax, joined(lambda part: part.last_at)[groups.order]),
         )
@@ -237,6 +238,12 @@ class ActivityTally:
             return None
         first, last = float(np.nanmin(self.first_at)), float(np.nanmax(self.last_at))
         return datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
+
+
+def _narrow(counts: NDArray[Any]) -> CountArray:
+    """Return counts in the narrowest type that holds them: there is a column for every kind."""
+    narrow: CountArray = counts.astype(np.min_scalar_type(int(counts.max(initial=0))), copy=False)
+    return narrow
 
 
 def pairs_among(pairs: tuple[IdArray, IdArray], others: tuple[IdArray, IdArray]) -> BoolArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,30 +12,74 @@ from domain.errors import InputError
 from domain.model import ActivityKind, Interactions
 
 if TYPE_CHECKING:
-    from domain.model import ActivityTally, CountArray, FloatArray
+    from domain.model import ActivityTally, BoolArray, CountArray, FloatArray
+
+
+DAY = 86_400.0
+
+_LEAST_FADING = 1e-6
+
+INTEREST = (
+    ActivityKind.IMPRESSION,
+    ActivityKind.REDIRECT,
+    ActivityKind.APPLY,
+    ActivityKind.EMAIL_CLICK,
+)
+"""The kinds that may say that somebody is interested.
+
+E-mails sent say nothing of the person, and mail clients open e-mails by themselves.
+"""
+
+
+def shows_interest(counts: CountArray) -> BoolArray:
+    """Tell in which pairs something was done out of interest and the job was not dismissed."""
+    shows: BoolArray = (counts[:, INTEREST] > 0).any(axis=1)
+    return shows & (counts[:, ActivityKind.DISMISS] == 0)
+
+
+class Rule(StrEnum):
+    """How activities of a pair add up to a score; w is the weight of a kind, n its capped count.
+
+    FUNNEL is the rule of the service that jobrec replaces: see `ScoringPolicy`. LOGARITHMIC adds
+    w log2(1 + n) of each kind, so that each repetition says less than the one before. PRESENCE
+    adds w of each kind that was done, however often.
+    """
+
+    FUNNEL = "funnel"
+    LOGARITHMIC = "logarithmic"
+    PRESENCE = "presence"
 
 
 @dataclass(frozen=True)
 class ScoringPolicy:
-    """Counts of each activity kind of a (user, job) pair -> one implicit score.
+    """Counts and times of a (user, job) pair -> one implicit score.
 
-    The one definition that every trainer uses. With i impressions and r redirects, both capped:
+    The one definition that every trainer uses. The rule `funnel`, with i impressions and r
+    redirects, both capped:
 
         penalty = max(0, i - r)
         score   = redirect_weight * r + impression_weight * i - penalty_weight * penalty
 
     raised to `redirect_floor` where anything was redirected and to `impression_floor` where
-    anything was shown, plus `apply_weight` for each application up to the cap.
+    anything was shown, plus `apply_weight` for each application and `email_click_weight` for each
+    click in an e-mail, up to the cap. The other rules (`Rule`) know neither penalty nor floors.
+
+    E-mails sent and opened never count. A job that the person dismissed scores 0, whatever else
+    was done. Scores are halved with every `half_life_days` between a pair's last activity and
+    the newest of all, and are 0 beyond `window_days`; a pair without a time is as good as new.
 
     Attributes:
-        name: how settings, manifests and reports call the policy.
+        name: the rule, as settings, manifests and reports call it.
         cap: activities of one kind beyond so many add nothing.
+        half_life_days: of a score; 0 for no decay.
+        window_days: older pairs score 0; 0 for no window.
 
     Raises:
-        InputError: a weight or a floor is negative or not finite, or the cap is below 1.
+        InputError: there is no such rule, a weight, a floor or a time is negative or not finite,
+            or the cap is below 1.
     """
 
-    name: str = "funnel"
+    name: str = Rule.FUNNEL.value
     cap: int = 10
     impression_weight: float = 1.0
     redirect_weight: float = 2.0
@@ -42,8 +87,13 @@ class ScoringPolicy:
     penalty_weight: float = 1.0
     impression_floor: float = 1.0
     redirect_floor: float = 2.0
+    email_click_weight: float = 2.0
+    half_life_days: float = 0.0
+    window_days: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.name not in set(Rule):
+            raise InputError(f"scoring {self.name!r} is not one of {', '.join(Rule)}", "scoring")
         if self.cap < 1:
             raise InputError(f"cap {self.cap} is below 1", "cap")
         for name, value in asdict(self).items():
@@ -56,10 +106,10 @@ class ScoringPolicy:
 
         One ignored impression and ten are the same weak positive, and time plays no part.
         """
-        return cls(name="funnel", apply_weight=apply_weight)
+        return cls(apply_weight=apply_weight)
 
     def scores(self, counts: CountArray) -> FloatArray:
-        """Score every pair at once.
+        """Score every pair at once, as if all were new.
 
         Args:
             counts: shape (pairs, kinds), a column for each `ActivityKind`.
@@ -67,9 +117,36 @@ class ScoringPolicy:
         Returns:
             shape (pairs,), float32, at least 0.
         """
-        capped = np.minimum(counts, self.cap).astype(np.float32)
-        shown = capped[:, ActivityKind.IMPRESSION]
-        redirected = capped[:, ActivityKind.REDIRECT]
+        score = self._funnel(counts) if self.name == Rule.FUNNEL else self._sum(counts)
+        score[counts[:, ActivityKind.DISMISS] > 0] = 0
+        return score
+
+    def score(self, tally: ActivityTally) -> FloatArray:
+        """Score every pair of a tally by what was done and when, shape (pairs,)."""
+        scores = self.scores(tally.counts)
+        times = tally.last_at
+        newest = np.max(times, initial=-np.inf, where=np.isfinite(times))
+        # The comparisons are false for NaN, an unknown time
+        if self.window_days:
+            scores[times < newest - self.window_days * DAY] = 0
+        if self.half_life_days:
+            ages = np.where(np.isfinite(times), newest - times, 0)
+            fading = np.exp2(-ages / (self.half_life_days * DAY))
+            # A score of 0 would say that nothing was done
+            scores *= np.maximum(fading, _LEAST_FADING).astype(np.float32)
+        return scores
+
+    def interactions(self, tally: ActivityTally) -> Interactions:
+        """Score a tally and arrange it as the user-item matrix."""
+        return Interactions.from_tally(tally, self.score(tally))
+
+    def _capped(self, counts: CountArray, kind: ActivityKind) -> FloatArray:
+        capped: FloatArray = np.minimum(counts[:, kind].astype(np.float32), np.float32(self.cap))
+        return capped
+
+    def _funnel(self, counts: CountArray) -> FloatArray:
+        shown = self._capped(counts, ActivityKind.IMPRESSION)
+        redirected = self._capped(counts, ActivityKind.REDIRECT)
         score = (
             np.float32(self.redirect_weight) * redirected
             + np.float32(self.impression_weight) * shown
@@ -77,17 +154,22 @@ class ScoringPolicy:
         )
         score = np.maximum(score, np.where(redirected > 0, np.float32(self.redirect_floor), 0))
         score = np.maximum(score, np.where(shown > 0, np.float32(self.impression_floor), 0))
-        applied = np.float32(self.apply_weight) * capped[:, ActivityKind.APPLY]
-        total: FloatArray = (score + applied).astype(np.float32, copy=False)
+        for kind in (ActivityKind.APPLY, ActivityKind.EMAIL_CLICK):
+            score += self._weight(kind) * self._capped(counts, kind)
+        total: FloatArray = score.astype(np.float32, copy=False)
         return total
 
-    def score(self, tally: ActivityTally) -> FloatArray:
-        """Score every pair of a tally, shape (pairs,)."""
-        return self.scores(tally.counts)
+    def _sum(self, counts: CountArray) -> FloatArray:
+        total: FloatArray = np.zeros(len(counts), dtype=np.float32)
+        for kind in INTEREST:
+            done = self._capped(counts, kind)
+            total += self._weight(kind) * (
+                np.log2(1 + done) if self.name == Rule.LOGARITHMIC else np.minimum(done, 1)
+            )
+        return total
 
-    def interactions(self, tally: ActivityTally) -> Interactions:
-        """Score a tally and arrange it as the user-item matrix."""
-        return Interactions.from_tally(tally, self.score(tally))
+    def _weight(self, kind: ActivityKind) -> np.float32:
+        return np.float32(getattr(self, f"{kind.word}_weight"))
 
 
 def one_each(tally: ActivityTally) -> FloatArray:

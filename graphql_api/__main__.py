@@ -159,7 +159,15 @@ _FITTING = (
     "iterations",
     "threads",
     "seed",
+    "scoring",
+    "impression_weight",
+    "redirect_weight",
     "apply_weight",
+    "email_click_weight",
+    "penalty_weight",
+    "cap",
+    "half_life_days",
+    "window_days",
 )
 _LEARNING = (
     *_FITTING,
@@ -569,6 +577,7 @@ def _health(report: Mapping[str, Any]) -> Iterator[str]:
         ("outside_window", "activities outside the time window"),
         ("users_with_redirects_never_shown", "people redirected without ever being shown a job"),
         ("jobs_with_redirects_never_shown", "jobs redirected to without ever being shown"),
+        ("users_sent_emails_never_opening", "people sent e-mails who never open one; kept alike"),
         ("users_not_in_catalogue", "active people who are not in the catalogue"),
         ("jobs_not_in_catalogue", "active jobs that are not in the catalogue"),
         ("pairs_in_the_future", "pairs with an activity in the future"),

@@ -150,7 +150,16 @@ class Container(containers.DeclarativeContainer):
     trainer: providers.Provider[Trainer] = providers.ThreadSafeSingleton(_als_trainer, settings)
 
     scoring: providers.Provider[ScoringPolicy] = providers.Factory(
-        ScoringPolicy.funnel, apply_weight=settings.provided.apply_weight
+        ScoringPolicy,
+        name=settings.provided.scoring.value,
+        cap=settings.provided.cap,
+        impression_weight=settings.provided.impression_weight,
+        redirect_weight=settings.provided.redirect_weight,
+        apply_weight=settings.provided.apply_weight,
+        penalty_weight=settings.provided.penalty_weight,
+        email_click_weight=settings.provided.email_click_weight,
+        half_life_days=settings.provided.half_life_days,
+        window_days=settings.provided.window_days,
     )
     ranking: providers.Provider[RankingPolicy] = providers.Factory(
         RankingPolicy, unlisted=settings.provided.unlisted

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from domain.ranking import Unlisted
+from domain.scoring import Rule
 
 MIN_TOKEN_LENGTH = 16
 
@@ -78,7 +79,15 @@ class Settings(BaseSettings):
         0, description="processors to train with; 0 takes all that are available"
     )
     seed: int = Field(42, description="of everything random in training")
+    scoring: Rule = Field(Rule.FUNNEL, description="scoring: funnel, logarithmic or presence")
+    impression_weight: float = Field(1.0, description="scoring: what being shown a job adds")
+    redirect_weight: float = Field(2.0, description="scoring: what going on to the employer adds")
     apply_weight: float = Field(4.0, description="scoring: what an application adds")
+    email_click_weight: float = Field(2.0, description="scoring: what a click in an e-mail adds")
+    penalty_weight: float = Field(1.0, description="funnel: what an ignored impression takes away")
+    cap: int = Field(10, description="scoring: activities of a kind beyond so many add nothing")
+    half_life_days: float = Field(0.0, description="scoring: halved after so many days; 0: never")
+    window_days: float = Field(0.0, description="scoring: older activities count 0; 0: none do")
     keep_models: int = Field(5, description="how many of the newest models are kept")
     hold_out: float = Field(0.1, description="share held out to measure a model; 0: none")
     margin: float = Field(0.1, description="go live if ndcg@10 is lower by at most this share")

@@ -503,6 +503,9 @@ class DataReport:
     jobs_with_redirects_never_shown: int = strawberry.field(
         description="Jobs from which people went on and which were never shown."
     )
+    users_sent_emails_never_opening: int = strawberry.field(
+        description="People who were sent e-mails and opened and followed none; they lose nothing."
+    )
     users_not_in_catalogue: int = strawberry.field(description="Active people not listed.")
     jobs_not_in_catalogue: int = strawberry.field(description="Active jobs not listed.")
     pairs_in_the_future: float = strawberry.field(

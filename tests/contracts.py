@@ -26,7 +26,7 @@ from domain.runs import Manifest, RunRequest, RunStatus, TrainingPhase, Training
 from tests.fakes import Event, ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from domain.ports import (
         ActivityLog,
@@ -67,9 +67,20 @@ class ActivityLogContract:
         tally, _ = self.log_of(events).tally(TimeWindow(), nobody)
 
         assert list(zip(tally.user_ids, tally.job_ids, strict=True)) == [(1, 3), (1, 9), (2, 7)]
-        assert tally.counts.tolist() == [[0, 1, 0], [1, 0, 0], [2, 0, 1]]
+        assert [dict(_counted(row)) for row in tally.counts.tolist()] == [
+            {ActivityKind.REDIRECT: 1},
+            {ActivityKind.IMPRESSION: 1},
+            {ActivityKind.IMPRESSION: 2, ActivityKind.APPLY: 1},
+        ]
         assert tally.first_at.tolist() == [50.0, 20.0, 10.0]
         assert tally.last_at.tolist() == [50.0, 20.0, 40.0]
+
+    def test_every_kind_has_a_count_of_its_own(self) -> None:
+        events = [Event(1, 1, kind) for kind in ActivityKind for _ in range(kind + 1)]
+
+        tally, _ = self.log_of(events).tally(TimeWindow(), nobody)
+
+        assert tally.counts.tolist() == [[kind + 1 for kind in ActivityKind]]
 
     def test_the_account_adds_up(self) -> None:
         events = [Event(1, 1, timestamp=at(hour).timestamp()) for hour in range(5)]
@@ -147,6 +158,10 @@ class ActivityLogContract:
 
         with pytest.raises(TrainingCancelled):
             self.log_of([Event(1, 1)]).tally(TimeWindow(), stop)
+
+
+def _counted(row: Sequence[int]) -> Iterator[tuple[ActivityKind, int]]:
+    return ((kind, count) for kind, count in zip(ActivityKind, row, strict=True) if count)
 
 
 def job(id_: int, posted: float | None = None, closes: float | None = None, **more: Any) -> Job:

@@ -202,7 +202,7 @@ def test_columns_of_different_lengths_are_refused() -> None:
         ActivityTally(
             tally.user_ids, tally.job_ids[:1], tally.counts, tally.first_at, tally.last_at
         )
-    with pytest.raises(InputError, match=r"counts have shape \(2, 2\), expected \(2, 3\)"):
+    with pytest.raises(InputError, match=r"counts have shape \(2, 2\), expected \(2, 7\)"):
         ActivityTally(
             tally.user_ids, tally.job_ids, tally.counts[:, :2], tally.first_at, tally.last_at
         )
