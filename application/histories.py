@@ -12,12 +12,12 @@ from application.new_jobs import JobPool
 from domain.model import (
     ActivityKind,
     ActivityTally,
-    FloatArray,
     History,
     IdArray,
     IndexArray,
     Interactions,
     TimeArray,
+    Unscored,
 )
 from domain.scoring import ScoringPolicy
 
@@ -65,7 +65,7 @@ def people_of(
     """
     kinds = {*exclude, *HIDDEN}
     positions = interactions.users.positions(user_ids).tolist()
-    if not len(recent):
+    if not len(recent) and not len(interactions.unscored):
         nothing = np.empty(0, dtype=np.int64)
         return [
             Person(
@@ -77,8 +77,11 @@ def people_of(
             for user_id, position in zip(user_ids, positions, strict=True)
         ]
     rows = dict(_rows_by_person(recent))
+    nothing_new = ActivityTally.empty()
     return [
-        _person(interactions, pool, scoring, user_id, position, rows.get(user_id), kinds)
+        _person(
+            interactions, pool, scoring, user_id, position, rows.get(user_id, nothing_new), kinds
+        )
         for user_id, position in zip(user_ids, positions, strict=True)
     ]
 
@@ -96,7 +99,8 @@ def visitor(
         did: one person's pairs.
         liked: positions of jobs that they know already, and that are hidden.
     """
-    history, flags = _joined(None, pool, scoring, did)
+    nothing = Unscored.nothing()
+    history, flags = _joined(None, (nothing.jobs, nothing.kinds), pool, scoring, did)
     hidden = _hidden(*flags, {*exclude, *HIDDEN})
     return Person(None, -1, history, np.concatenate([hidden, liked]))
 
@@ -116,11 +120,12 @@ def _person(
     scoring: ScoringPolicy,
     user_id: int,
     position: int,
-    recent: ActivityTally | None,
+    recent: ActivityTally,
     kinds: set[ActivityKind],
 ) -> Person:
     learned = interactions.history(position) if position >= 0 else None
-    history, flags = _joined(learned, pool, scoring, recent or ActivityTally.empty())
+    unscored = interactions.unscored.of(user_id)
+    history, flags = _joined(learned, unscored, pool, scoring, recent)
     changed = (
         learned is None
         or len(learned) != len(history)
@@ -130,29 +135,37 @@ def _person(
 
 
 def _joined(
-    learned: History | None, pool: JobPool, scoring: ScoringPolicy, recent: ActivityTally
+    learned: History | None,
+    unscored: tuple[IdArray, NDArray[np.uint8]],
+    pool: JobPool,
+    scoring: ScoringPolicy,
+    recent: ActivityTally,
 ) -> tuple[History, tuple[IndexArray, NDArray[np.uint8]]]:
     """Add recent activities to what was learned.
+
+    Args:
+        unscored: further jobs and what was done with them.
 
     Returns:
         the history, and all jobs with the flags of what was done with them, whether it counts or
         not. Jobs that the pool does not hold are left out.
     """
-    positions = pool.positions(recent.job_ids)
+    positions = pool.positions(np.concatenate([unscored[0], recent.job_ids]))
+    flags = np.concatenate([unscored[1], recent.flags])
+    scores = np.concatenate(
+        [np.zeros(len(unscored[0]), dtype=np.float32), scoring.scores(recent.counts)]
+    )
     inside = positions >= 0
-    recent, positions = recent.select(inside), positions[inside]
-    flags = np.array([kind.flag for kind in ActivityKind], dtype=np.uint8)
-    done = ((recent.counts > 0) * flags).sum(axis=1, dtype=np.uint8)
-    scores = scoring.scores(recent.counts)
-    if learned is None:
-        learned = History(positions[:0], scores[:0], done[:0])
-    jobs, inverse = np.unique(np.concatenate([learned.jobs, positions]), return_inverse=True)
-    both = np.concatenate([learned.scores, scores])
-    total: FloatArray = np.bincount(inverse, weights=both, minlength=len(jobs)).astype(np.float32)
+    positions, flags, scores = positions[inside], flags[inside], scores[inside]
+    if learned is not None:
+        positions = np.concatenate([learned.jobs, positions])
+        flags = np.concatenate([learned.kinds, flags])
+        scores = np.concatenate([learned.scores, scores])
+    jobs, inverse = np.unique(positions, return_inverse=True)
+    total = np.bincount(inverse, weights=scores, minlength=len(jobs)).astype(np.float32)
     kinds = np.zeros(len(jobs), dtype=np.uint8)
-    np.bitwise_or.at(kinds, inverse, np.concatenate([learned.kinds, done]))
-    dismissed = (kinds & ActivityKind.DISMISS.flag) != 0
-    counts = (total > 0) & ~dismissed
+    np.bitwise_or.at(kinds, inverse, flags)
+    counts = (total > 0) & ((kinds & ActivityKind.DISMISS.flag) == 0)
     return History(jobs[counts], total[counts], kinds[counts]), (jobs, kinds)
 
 

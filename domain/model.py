@@ -226,6 +226,14 @@ class ActivityTally:
         own, others = (self.user_ids, self.job_ids), (other.user_ids, other.job_ids)
         return pairs_among(own, others)
 
+    @property
+    def flags(self) -> NDArray[np.uint8]:
+        """What was done in each pair, shape (pairs,): its kinds' `ActivityKind.flag`s."""
+        flags = np.zeros(len(self), dtype=np.uint8)
+        for kind in ActivityKind:
+            flags[self.counts[:, kind] > 0] |= kind.flag
+        return flags
+
     def total(self, kind: ActivityKind | None = None) -> int:
         """Return how many activities were counted, of one kind or of all."""
         counts = self.counts if kind is None else self.counts[:, kind]
@@ -364,6 +372,36 @@ class History:
 
 
 @dataclass(frozen=True)
+class Unscored:
+    """Pairs that teach a model nothing, and that lists may have to leave out: dismissed jobs, say.
+
+    Attributes:
+        users: shape (pairs,), ids, ascending; not only of people whom a model knows.
+        jobs: shape (pairs,), ids, ascending for each person.
+        kinds: shape (pairs,), uint8, the `ActivityKind.flag`s of what was done.
+    """
+
+    users: IdArray
+    jobs: IdArray
+    kinds: NDArray[np.uint8]
+
+    @classmethod
+    def nothing(cls) -> Unscored:
+        """Return no pair."""
+        ids = np.empty(0, dtype=np.int64)
+        return cls(ids, ids, np.empty(0, dtype=np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def of(self, user_id: int) -> tuple[IdArray, NDArray[np.uint8]]:
+        """Return a person's jobs and what was done with them."""
+        start = np.searchsorted(self.users, user_id, side="left")
+        rows = slice(start, np.searchsorted(self.users, user_id, side="right"))
+        return self.jobs[rows], self.kinds[rows]
+
+
+@dataclass(frozen=True)
 class Interactions:
     """Who did what with which job: the sparse user-item matrix, row by row (CSR).
 
@@ -374,6 +412,7 @@ class Interactions:
         indices: shape (entries,), int32 column positions, ascending within a row.
         scores: shape (entries,), float32, positive implicit scores.
         kinds: shape (entries,), uint8, the `ActivityKind.flag`s of what was done.
+        unscored: the pairs that are no entries.
     """
 
     users: IdIndex
@@ -382,29 +421,31 @@ class Interactions:
     indices: NDArray[np.int32]
     scores: FloatArray
     kinds: NDArray[np.uint8]
+    unscored: Unscored = field(default_factory=Unscored.nothing)
 
     @classmethod
     def from_tally(cls, tally: ActivityTally, scores: FloatArray) -> Interactions:
-        """Arrange a tally as rows of scored entries, leaving out pairs that score 0.
+        """Arrange a tally as rows of scored entries; pairs that score 0 are set apart.
 
         Args:
             tally: n pairs.
             scores: shape (n,), a score for each pair.
         """
+        rest = tally.select(scores <= 0)
+        unscored = Unscored(rest.user_ids, rest.job_ids, rest.flags)
         tally, scores = tally.select(scores > 0), scores[scores > 0]
         user_ids, rows = np.unique(tally.user_ids, return_inverse=True)
         job_ids, columns = np.unique(tally.job_ids, return_inverse=True)
         indptr = np.zeros(len(user_ids) + 1, dtype=np.int64)
         np.cumsum(np.bincount(rows, minlength=len(user_ids)), out=indptr[1:])
-        flags = np.array([kind.flag for kind in ActivityKind], dtype=np.uint8)
-        done = (tally.counts > 0).astype(np.uint8)
         return cls(
             users=IdIndex(user_ids),
             jobs=IdIndex(job_ids),
             indptr=indptr,
             indices=columns.astype(np.int32),
             scores=scores.astype(np.float32, copy=False),
-            kinds=(done * flags).sum(axis=1, dtype=np.uint8),
+            kinds=tally.flags,
+            unscored=unscored,
         )
 
     @property
@@ -440,6 +481,9 @@ class Interactions:
             "indices": self.indices,
             "scores": self.scores,
             "kinds": self.kinds,
+            "unscored_users": self.unscored.users,
+            "unscored_jobs": self.unscored.jobs,
+            "unscored_kinds": self.unscored.kinds,
         }
 
     @classmethod
@@ -452,6 +496,11 @@ class Interactions:
             indices=arrays["indices"],
             scores=arrays["scores"],
             kinds=arrays["kinds"],
+            unscored=Unscored(
+                arrays["unscored_users"], arrays["unscored_jobs"], arrays["unscored_kinds"]
+            )
+            if "unscored_users" in arrays
+            else Unscored.nothing(),
         )
 
     def popularity(self) -> FloatArray:

@@ -40,7 +40,8 @@ def learned(folder: Path) -> Mapping[str, Any]:
 
 
 def jobs(recent: JsonlRecentActivities, read_to: Mapping[str, Any], user: int = 1) -> list[int]:
-    return recent.since(read_to, np.array([user])).job_ids.tolist()
+    found: list[int] = recent.since(read_to, np.array([user])).job_ids.tolist()
+    return found
 
 
 @pytest.fixture

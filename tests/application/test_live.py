@@ -231,7 +231,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(EVENTS, st.sampled_from([(), (APPLY,), (REDIRECT, APPLY)]), st.booleans())
 def test_laws_of_lists_reasons_and_why_not(
     events: list[tuple[int, int, ActivityKind]],
@@ -362,3 +362,18 @@ def test_old_and_new_activities_of_a_pair_add_up() -> None:
     }
     assert kinds == {(REDIRECT,)}
     assert visitor.items[0].reasons[0].share == pytest.approx(1)
+
+
+def test_a_dismissal_that_a_training_has_read_still_hides_the_job() -> None:
+    events = [Event(user, job) for user in range(5) for job in (100, 101, 102)]
+    events += [Event(NEWCOMER, 101, DISMISS), Event(2, 103, DISMISS)]
+    interactions = interactions_of(events)
+    restored = Interactions.from_arrays(interactions.arrays())
+    trainer = AlsTrainer(AlsParameters(factors=2, iterations=2))
+    scene = scene_of((restored, trainer.fit(restored, 1, nobody)))
+
+    assert interactions.users.position(NEWCOMER) is None
+    assert 101 not in scene.ids(NEWCOMER)
+    assert {100, 102} == set(scene.ids(NEWCOMER))
+    assert scene.sources(2) == {PERSONALISED}
+    assert scene.recommending.why_not(NEWCOMER, 101).verdict is Verdict.DISMISSED
