@@ -149,14 +149,16 @@ class JsonlActivityLog(ActivityLog):
         """Count the activities in a window; see the port."""
         path = find_file(self._folder, "activities")
         live = self._folder / LIVE_ACTIVITIES
-        parts = [self._tally_of(path, window, on_progress)]
+        parts = [self._tally_of(path, self._tolerance, window, on_progress)]
         if live.is_file():
-            parts.append(self._tally_of(live, window, on_progress))
+            # A few lines, of which a killed writer may have left one half, must not stop trainings
+            tolerance = replace(self._tolerance, max_rejected=1)
+            parts.append(self._tally_of(live, tolerance, window, on_progress))
         tallies, reports = zip(*parts, strict=True)
         return ActivityTally.merged(tallies), ReadReport.joined(reports)
 
     def _tally_of(
-        self, path: Path, window: TimeWindow, on_progress: OnProgress
+        self, path: Path, tolerance: Tolerance, window: TimeWindow, on_progress: OnProgress
     ) -> tuple[ActivityTally, ReadReport]:
         reached = 0
 
@@ -165,7 +167,7 @@ class JsonlActivityLog(ActivityLog):
             reached = done
             on_progress(done, total)
 
-        lines = _Lines(path, _ACTIVITY, self._tolerance, tell)
+        lines = _Lines(path, _ACTIVITY, tolerance, tell)
         tally: ActivityTally | None = None
         pieces: list[_Columns] = []
         outside = 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adapters import live_log
-from adapters.jsonl import LIVE_ACTIVITIES, JsonlActivityLog
+from adapters.jsonl import LIVE_ACTIVITIES, JsonlActivityLog, Tolerance
 from adapters.live_log import JsonlRecentActivities
 from domain.errors import ActivitiesUnavailable
 from domain.model import Activity, ActivityKind, TimeWindow
@@ -67,18 +67,12 @@ def test_a_training_reads_both_files_as_one_log(owners: Path) -> None:
     add(owners.parent / LIVE_ACTIVITIES, "no activity\n")
     before = owners.read_bytes()
 
-    tally, report = JsonlActivityLog(owners.parent, _tolerant()).tally(TimeWindow(), nobody)
+    tally, report = JsonlActivityLog(owners.parent).tally(TimeWindow(), nobody)
 
     assert tally.total() == 4
     assert tally.user_ids.tolist() == [1, 2, 3]
     assert (report.read, report.used, report.rejected_total) == (5, 4, 1)
     assert owners.read_bytes() == before
-
-
-def _tolerant() -> Any:
-    from adapters.jsonl import Tolerance
-
-    return Tolerance(max_rejected=1)
 
 
 def test_a_line_counts_once_it_is_whole(owners: Path) -> None:
@@ -95,7 +89,9 @@ def test_a_line_counts_once_it_is_whole(owners: Path) -> None:
 def test_a_training_amid_a_line_leaves_it_to_those_who_follow(owners: Path) -> None:
     whole = line(1, 11)
     add(owners, whole[:20])
-    _, report = JsonlActivityLog(owners.parent, _tolerant()).tally(TimeWindow(), nobody)
+    _, report = JsonlActivityLog(owners.parent, Tolerance(max_rejected=1)).tally(
+        TimeWindow(), nobody
+    )
     add(owners, whole[20:])
 
     assert jobs(JsonlRecentActivities(owners.parent), report.read_to) == [11]
