@@ -449,7 +449,8 @@ def data_health(
     shown = tally.counts[:, ActivityKind.IMPRESSION] > 0
     redirected = tally.counts[:, ActivityKind.REDIRECT] > 0
     sent = tally.counts[:, ActivityKind.EMAIL_SENT] > 0
-    read_mail = tally.counts[:, [ActivityKind.EMAIL_OPEN, ActivityKind.EMAIL_CLICK]].any(axis=1)
+    opened = tally.counts[:, ActivityKind.EMAIL_OPEN] > 0
+    opened |= tally.counts[:, ActivityKind.EMAIL_CLICK] > 0
     users, jobs = np.unique(tally.user_ids), np.unique(tally.job_ids)
     coverage = catalog.coverage(users)
     listed = catalog.standing(jobs, now, None).listed
@@ -467,7 +468,7 @@ def data_health(
         "jobs": interactions.shape[1],
         "users_with_redirects_never_shown": _without(tally.user_ids, redirected, shown),
         "jobs_with_redirects_never_shown": _without(tally.job_ids, redirected, shown),
-        "users_sent_emails_never_opening": _without(tally.user_ids, sent, read_mail),
+        "users_sent_emails_never_opening": _without(tally.user_ids, sent, opened),
         "users_not_in_catalogue": int((~coverage.listed).sum()),
         "jobs_not_in_catalogue": int((~listed).sum()),
         "pairs_in_the_future": int((tally.last_at > now.timestamp()).sum()),

@@ -33,8 +33,9 @@ E-mails sent say nothing of the person, and mail clients open e-mails by themsel
 
 def shows_interest(counts: CountArray) -> BoolArray:
     """Tell in which pairs something was done out of interest and the job was not dismissed."""
-    shows: BoolArray = (counts[:, INTEREST] > 0).any(axis=1)
-    return shows & (counts[:, ActivityKind.DISMISS] == 0)
+    dismissed = counts[:, ActivityKind.DISMISS] > 0
+    shows: BoolArray = np.any(counts[:, INTEREST] > 0, axis=1, keepdims=True)[:, 0] & ~dismissed
+    return shows
 
 
 class Rule(StrEnum):

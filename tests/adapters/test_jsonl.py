@@ -58,7 +58,7 @@ EVERYTHING = TimeWindow()
 GOOD = b'{"job_id":1,"user_id":2,"type":"apply","timestamp":1700000000}'
 ID = "an integer, or its digits as a string"
 RANGE = "0 to 9223372036854775807"
-KINDS = "one of impression, redirect, apply"
+KINDS = "one of impression, redirect, apply, email_sent, email_open, email_click, dismiss"
 SECONDS = "epoch seconds from 0 to 4102444800"
 
 
