@@ -10,9 +10,10 @@ from functools import partial
 
 import numpy as np
 
+from application.cold_start import ColdPart, ColdStart
 from application.recommending import LiveModel, Models, lists_without
 from domain.cohorts import by_history, by_job
-from domain.errors import InputError, NothingToMeasure, SnapshotError
+from domain.errors import DatasetMissing, InputError, NothingToMeasure, SnapshotError
 from domain.exposure import Exposure
 from domain.metrics import MetricArray, Targets, mean_overlap, per_person
 from domain.model import (
@@ -123,6 +124,7 @@ class Evaluation:
         differences: how far the default lies above each other model.
         groups: the same metrics for groups of people and of targets.
         refused: why stored models were not measured, by version.
+        cold: how the default ranks jobs unseen in the training part, None where it cannot.
     """
 
     default: str
@@ -134,6 +136,7 @@ class Evaluation:
     differences: Mapping[str, Mapping[str, Difference]]
     groups: Sequence[Group]
     refused: Mapping[str, str]
+    cold: ColdPart | None = None
 
 
 class Evaluating:
@@ -153,7 +156,9 @@ class Evaluating:
         snapshots: SnapshotStore,
         bootstrap: Bootstrap,
         seed: int,
+        cold_start: ColdStart | None = None,
     ) -> None:
+        self._cold_start = cold_start
         self._log = log
         self._recipe = recipe
         self._baselines = baselines
@@ -178,7 +183,15 @@ class Evaluating:
         # Opened before anything is fitted: a version that is not there should be known at once
         stored = {version: self._models.open(version) for version in request.versions}
         objections = {version: hold.objection(model) for version, model in stored.items()}
-        lists = dict(self._fitted(hold, on_stage))
+        known, recommender = self._learned(self._recipe, hold, on_stage)
+        lists = {
+            self._recipe.name: hold.lists(
+                known, recommender, partial(on_stage, f"ranking {self._recipe.name}")
+            )
+        }
+        cold = self._cold(hold, known, recommender, request.ks[-1])
+        del recommender
+        lists |= self._fitted(hold, on_stage)
         for version, model in stored.items():
             if objections[version] is None:
                 ranking = partial(on_stage, f"ranking {version}")
@@ -203,6 +216,7 @@ class Evaluating:
             differences=differences,
             groups=groups,
             refused={version: reason for version, reason in objections.items() if reason},
+            cold=cold,
         )
 
     def _split(self, tally: ActivityTally, request: EvaluationRequest) -> Split:
@@ -211,14 +225,32 @@ class Evaluating:
         return hold_out(tally, request.split, request.share, self._seed)
 
     def _fitted(self, hold: _HoldOut, on_stage: OnStage) -> Iterator[tuple[str, IdArray]]:
-        """Yield the lists of the recipe and the baselines; no model outlives its lists."""
-        for recipe in (self._recipe, *self._baselines):
-            with recipe.trainer.prepared() as trainer:
-                known, recommender = replace(recipe, trainer=trainer).learn(
-                    hold.parts.train, self._seed, partial(on_stage, f"fitting {recipe.name}")
-                )
+        """Yield the lists of the baselines; no model outlives its lists."""
+        for recipe in self._baselines:
+            known, recommender = self._learned(recipe, hold, on_stage)
             ranking = partial(on_stage, f"ranking {recipe.name}")
             yield recipe.name, hold.lists(known, recommender, ranking)
+
+    def _cold(
+        self, hold: _HoldOut, known: Interactions, recommender: Recommender, k: int
+    ) -> ColdPart | None:
+        """Measure the recipe on unseen jobs, None where it cannot be."""
+        if self._cold_start is None:
+            return None
+        try:
+            return self._cold_start.measure(hold.parts.held_out, known, recommender, k, self._seed)
+        except DatasetMissing as error:
+            # Activities alone are enough for everything else
+            _log.info("jobs unseen in training are not measured: %s", error)
+            return None
+
+    def _learned(
+        self, recipe: Recipe, hold: _HoldOut, on_stage: OnStage
+    ) -> tuple[Interactions, Recommender]:
+        with recipe.trainer.prepared() as trainer:
+            return replace(recipe, trainer=trainer).learn(
+                hold.parts.train, self._seed, partial(on_stage, f"fitting {recipe.name}")
+            )
 
     def _compared(
         self, values: PersonalMetrics

@@ -15,6 +15,7 @@ from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
 from adapters.live_log import JsonlRecentActivities
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
+from application.cold_start import ColdStart
 from application.evaluating import Evaluating
 from application.managing import ModelManagement
 from application.new_jobs import ContentLearning
@@ -97,6 +98,7 @@ def _evaluating(
     models: Models,
     snapshots: SnapshotStore,
     learning: LearningPolicy,
+    cold_start: ColdStart,
 ) -> Evaluating:
     from adapters.baselines import baselines
 
@@ -108,6 +110,7 @@ def _evaluating(
         snapshots=snapshots,
         bootstrap=Bootstrap(seed=learning.seed),
         seed=learning.seed,
+        cold_start=cold_start,
     )
 
 
@@ -209,5 +212,12 @@ class Container(containers.DeclarativeContainer):
         content=content,
     )
     evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
-        _evaluating, activity_log, trainer, scoring, models, snapshots, learning
+        _evaluating,
+        activity_log,
+        trainer,
+        scoring,
+        models,
+        snapshots,
+        learning,
+        providers.Factory(ColdStart, catalog, content),
     )

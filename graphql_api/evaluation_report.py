@@ -38,6 +38,7 @@ def as_record(evaluation: Evaluation) -> dict[str, Any]:
         },
         "k": list(evaluation.ks),
         "refused": dict(evaluation.refused),
+        "cold": None if evaluation.cold is None else asdict(evaluation.cold),
     }
 
 
@@ -55,6 +56,14 @@ def as_lines(evaluation: Evaluation) -> Iterator[str]:
         yield from _lists(evaluation, k)
     yield ""
     yield from _groups(evaluation, f"recall@{evaluation.ks[-1]}")
+    if (cold := evaluation.cold) is not None:
+        yield ""
+        yield (
+            f"unseen jobs ranked among themselves: {cold.jobs:,} jobs, "
+            f"{cold.targets:,} new pairs of {cold.people:,} people"
+        )
+        for name, recall in cold.recall.items():
+            yield f"  {name:<18}recall@{cold.k} {recall:.4f}"
 
 
 def _each(
