@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -24,18 +25,46 @@ ROUNDING = 64 * float(np.finfo(np.float32).eps)
 """A bound on the relative error of a float32 inner product of some hundred terms."""
 
 
+@dataclass(frozen=True)
+class HalfStep:
+    """How ALS finds the factors x of a person by a history of n scores s, jobs' factors Y given.
+
+    (w Y'Y + sum (alpha s - d) y y' + regularization (n + w jobs)^nu I) x = sum alpha s y
+
+    With d = w = 1 and nu = 0, this is the way of implicit: Hu, Koren, Volinsky: Collaborative
+    Filtering for Implicit Feedback Datasets (2008). With d = 0, that of Rendle et al.: Revisiting
+    the Performance of iALS on Item Recommendation Benchmarks (2021).
+
+    Attributes:
+        regularization: above 0.
+        unobserved_weight: w, above 0.
+        is_on_top: whether a pair weighs alpha s on top of w (d = 0), or instead of 1 (d = 1).
+        frequency_exponent: nu.
+    """
+
+    alpha: float = 2.0
+    regularization: float = 0.05
+    unobserved_weight: float = 1.0
+    is_on_top: bool = False
+    frequency_exponent: float = 0.0
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> HalfStep:
+        """Return the way of the trainer whose `parameters` these are."""
+        known = {field.name for field in fields(cls)}
+        values = {name: value for name, value in parameters.items() if name in known}
+        return cls(is_on_top="unobserved_weight" in parameters, **values)
+
+
 class FactorRecommender(Recommender, FoldIn):
     """Ranks by inner product of factors, and finds similar jobs by their cosine.
 
-    A history becomes the factors of a person by the half-step of ALS that trained the model:
-    (Y'Y + Y'(C - I)Y + regularization I) x = Y'C1 with confidences C = alpha x score, exactly.
-    Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets (2008).
+    A history becomes the factors of a person by the half-step that trained the model, exactly.
 
     Args:
         user_factors: shape (users, factors), float32; may be memory-mapped.
         job_factors: shape (jobs, factors), float32; may be memory-mapped.
-        alpha: confidence in a pair is alpha times its score.
-        regularization: weight of the vectors' squared length, above 0.
+        step: how the model was trained.
         learned: so many of the jobs, the first, make up Y'Y; the others came later. All at -1.
 
     Raises:
@@ -46,9 +75,8 @@ class FactorRecommender(Recommender, FoldIn):
         self,
         user_factors: FloatArray,
         job_factors: FloatArray,
+        step: HalfStep | None = None,
         *,
-        alpha: float = 2.0,
-        regularization: float = 0.05,
         learned: int = -1,
     ) -> None:
         for name, factors in (("user_factors", user_factors), ("job_factors", job_factors)):
@@ -62,8 +90,7 @@ class FactorRecommender(Recommender, FoldIn):
             )
         self._users = user_factors
         self._jobs = job_factors
-        self._alpha = alpha
-        self._regularization = regularization
+        self._step = step or HalfStep()
         self._learned = len(job_factors) if learned < 0 else learned
         self._norms: FloatArray = np.sqrt(np.einsum("jf,jf->j", job_factors, job_factors))
         self._longest = float(self._norms.max(initial=0.0))
@@ -75,19 +102,14 @@ class FactorRecommender(Recommender, FoldIn):
         """Return the recommender whose `arrays()` these are.
 
         Args:
-            parameters: of the trainer, of which `alpha` and `regularization` matter here.
+            parameters: of the trainer.
 
         Raises:
             SnapshotCorrupt: an array is missing, or shapes or types do not fit together.
         """
-        given = parameters or {}
+        step = HalfStep.of(parameters or {})
         try:
-            return cls(
-                arrays["user_factors"],
-                arrays["job_factors"],
-                alpha=float(given.get("alpha", 2.0)),
-                regularization=float(given.get("regularization", 0.05)),
-            )
+            return cls(arrays["user_factors"], arrays["job_factors"], step)
         except KeyError as error:
             raise SnapshotCorrupt(f"the snapshot holds no array {error}") from error
 
@@ -105,8 +127,7 @@ class FactorRecommender(Recommender, FoldIn):
         return FactorRecommender(
             self._users,
             np.concatenate([self._jobs, vectors]),
-            alpha=self._alpha,
-            regularization=self._regularization,
+            self._step,
             learned=self._learned,
         )
 
@@ -152,11 +173,15 @@ class FactorRecommender(Recommender, FoldIn):
         positions = history.jobs
         if not 0 <= positions.min() <= positions.max() < len(self._jobs):
             raise IndexError(f"positions reach from {positions.min()} to {positions.max()}")
-        own = self._jobs[positions].astype(np.float64)
-        # As implicit has it: the confidence rounded to float32
-        confidence = (np.float32(self._alpha) * history.scores).astype(np.float64)
-        system = self._gram + (own.T * (confidence - 1)) @ own
-        system[np.diag_indices_from(system)] += self._regularization
+        step, own = self._step, self._jobs[positions].astype(np.float64)
+        # As trainers have it: the confidence rounded to float32
+        confidence = (np.float32(step.alpha) * history.scores).astype(np.float64)
+        observed = confidence if step.is_on_top else confidence - 1
+        system = step.unobserved_weight * self._gram + (own.T * observed) @ own
+        frequency = len(history) + step.unobserved_weight * self._learned
+        system[np.diag_indices_from(system)] += (
+            step.regularization * frequency**step.frequency_exponent
+        )
         return system, own.T * confidence
 
     @cached_property

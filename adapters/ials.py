@@ -20,7 +20,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from adapters.factors import FactorRecommender
+from adapters.factors import FactorRecommender, HalfStep
 from domain.errors import InputError, NothingToLearn, TrainingError
 from domain.model import FloatArray, Interactions
 from domain.ports import OnProgress, Recommender, Trainer
@@ -137,7 +137,7 @@ class IalsTrainer(Trainer):
                     f"the factors of {side} are not finite; "
                     f"try a regularization above {parameters.regularization}"
                 )
-        return FactorRecommender(users, jobs)
+        return FactorRecommender(users, jobs, HalfStep.of(self.parameters))
 
     def _solve(self, matrix: csr_matrix, rows: FloatArray, columns: FloatArray) -> None:
         """Improve the rows' vectors in place, the columns' being given."""

@@ -12,9 +12,12 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
 from adapters import factors as kernel
-from adapters.factors import FactorRecommender
+from adapters.factors import FactorRecommender, HalfStep
+from adapters.ials import IalsParameters, IalsTrainer
 from domain.errors import SnapshotCorrupt
-from domain.model import History
+from domain.model import ActivityKind, ActivityTally, History
+from domain.ports import nobody
+from domain.scoring import ScoringPolicy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -347,7 +350,7 @@ class TestFoldIn:
         jobs = np.array(library.item_factors)
         jobs.flags.writeable = False
         return library, FactorRecommender(
-            library.user_factors, jobs, alpha=alpha, regularization=regularization
+            library.user_factors, jobs, HalfStep(alpha, regularization)
         )
 
     @staticmethod
@@ -422,3 +425,24 @@ class TestFoldIn:
         before = recommender.contributions(history, np.arange(40))
 
         assert more.contributions(history, np.arange(40)) == pytest.approx(before)
+
+    def test_a_learned_history_gives_what_further_steps_of_scaled_ials_end_at(self) -> None:
+        random = np.random.default_rng(3)
+        tally = ActivityTally.from_events(
+            random.integers(0, 30, 300),
+            random.integers(0, 20, 300),
+            [int(ActivityKind.REDIRECT)] * 300,
+            [np.nan] * 300,
+        )
+        interactions = ScoringPolicy.funnel().interactions(tally)
+        trainer = IalsTrainer(IalsParameters(factors=3, iterations=200))
+        recommender = trainer.fit(interactions, 1, nobody)
+        assert isinstance(recommender, FactorRecommender)
+        users, everything = np.arange(30), np.ones(20, np.bool_)
+        histories = [interactions.history(user) for user in range(30)]
+
+        stored = recommender.recommend(users, 20, everything, nobody_excluded(30))
+        folded = recommender.fold_in(histories, 20, everything, nobody_excluded(30))
+
+        for one, other in zip(stored, folded, strict=True):
+            assert dict(rows_of(one)) == pytest.approx(dict(rows_of(other)), abs=1e-3)
