@@ -29,6 +29,7 @@ _FOLLOWED_MODELS = 2
 """The live model, and one that requests under way still answer from."""
 
 _OWNERS = "activities.jsonl"
+_NOTHING = ActivityTally.empty()
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class JsonlRecentActivities(RecentActivities):
                 for event in file.events_of(user_id)
             ]
         if not events:
-            return ActivityTally.empty()
+            return _NOTHING
         return ActivityTally.from_events(*zip(*events, strict=True))
 
     def rejected(self, read_to: Mapping[str, Any]) -> int:

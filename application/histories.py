@@ -24,6 +24,9 @@ from domain.scoring import ScoringPolicy
 ErasedAt = Callable[[IdArray], TimeArray]
 """Tells when people were erased, NaN for those who were not; see `CatalogStore.erased_at`."""
 
+NOTHING_NEW = ActivityTally.empty()
+"""Made once, since making it takes as long as a short list."""
+
 HIDDEN = (ActivityKind.DISMISS,)
 """Jobs with which a person did any of these are hidden from that person whatever is asked."""
 
@@ -77,10 +80,9 @@ def people_of(
             for user_id, position in zip(user_ids, positions, strict=True)
         ]
     rows = dict(_rows_by_person(recent))
-    nothing_new = ActivityTally.empty()
     return [
         _person(
-            interactions, pool, scoring, user_id, position, rows.get(user_id, nothing_new), kinds
+            interactions, pool, scoring, user_id, position, rows.get(user_id, NOTHING_NEW), kinds
         )
         for user_id, position in zip(user_ids, positions, strict=True)
     ]

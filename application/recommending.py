@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from application.histories import ErasedAt, Person, people_of, visitor, without_erased
+from application.histories import NOTHING_NEW, ErasedAt, Person, people_of, visitor, without_erased
 from application.new_jobs import JobPool, JobPools
 from domain import explaining
 from domain.errors import InputError, ModelNotReady, SnapshotCorrupt, SnapshotError
@@ -454,7 +454,7 @@ class Recommending:
         user_ids: Sequence[int],
         exclude: Sequence[ActivityKind],
     ) -> list[Person]:
-        recent = ActivityTally.empty()
+        recent = NOTHING_NEW
         if self._recent is not None:
             ids = np.array(user_ids, dtype=np.int64)
             recent = self._recent.since(model.manifest.read_to, ids)
