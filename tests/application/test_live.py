@@ -231,7 +231,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(EVENTS, st.sampled_from([(), (APPLY,), (REDIRECT, APPLY)]), st.booleans())
 def test_laws_of_lists_reasons_and_why_not(
     events: list[tuple[int, int, ActivityKind]],
