@@ -68,17 +68,6 @@ def people_of(
     """
     kinds = {*exclude, *HIDDEN}
     positions = interactions.users.positions(user_ids).tolist()
-    if not len(recent) and not len(interactions.unscored):
-        nothing = np.empty(0, dtype=np.int64)
-        return [
-            Person(
-                user_id,
-                position,
-                None,
-                interactions.jobs_done(position, kinds) if position >= 0 else nothing,
-            )
-            for user_id, position in zip(user_ids, positions, strict=True)
-        ]
     rows = dict(_rows_by_person(recent))
     return [
         _person(
@@ -125,8 +114,12 @@ def _person(
     recent: ActivityTally,
     kinds: set[ActivityKind],
 ) -> Person:
-    learned = interactions.history(position) if position >= 0 else None
     unscored = interactions.unscored.of(user_id)
+    if not len(recent) and not len(unscored[0]):
+        nothing = np.empty(0, dtype=np.int64)
+        hidden = interactions.jobs_done(position, kinds) if position >= 0 else nothing
+        return Person(user_id, position, None, hidden)
+    learned = interactions.history(position) if position >= 0 else None
     history, flags = _joined(learned, unscored, pool, scoring, recent)
     changed = (
         learned is None
