@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from adapters.als_team import Team, TeamAls
-from adapters.factors import FactorRecommender
+from adapters.factors import FactorRecommender, HalfStep
 from domain.errors import InputError, NothingToLearn, TrainingError
 from domain.model import Interactions
 from domain.ports import OnProgress, Recommender, Trainer
@@ -136,7 +136,8 @@ class AlsTrainer(Trainer):
         for side, matrix in factors.items():
             if not np.isfinite(matrix).all():
                 raise self._not_finite(f"the factors of {side}")
-        return FactorRecommender(factors["users"], factors["jobs"])
+        step = HalfStep(parameters.alpha, parameters.regularization)
+        return FactorRecommender(factors["users"], factors["jobs"], step)
 
     def _not_finite(self, what: str) -> TrainingError:
         return TrainingError(

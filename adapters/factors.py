@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from domain.errors import SnapshotCorrupt
-from domain.model import BoolArray, FloatArray, IndexArray
-from domain.ports import Arrays, Recommender
+from domain.model import BoolArray, FloatArray, History, IndexArray, TimeArray
+from domain.ports import Arrays, FoldIn, Recommender
 from domain.ranking import Ranked, best
 
 BLOCK_CELLS = 1 << 20
 """People are ranked in blocks whose scores fit the cache: 4 MiB of float32."""
+
+_GRAM_ROWS = 1 << 16
 
 _LOWEST = float(np.finfo(np.float32).min)
 
@@ -20,18 +25,52 @@ ROUNDING = 64 * float(np.finfo(np.float32).eps)
 """A bound on the relative error of a float32 inner product of some hundred terms."""
 
 
-class FactorRecommender(Recommender):
+@dataclass(frozen=True)
+class HalfStep:
+    """How ALS finds the factors x of a person by a history of scores s, jobs' factors Y given.
+
+    (Y'Y + sum (alpha s - 1) y y' + regularization I) x = sum alpha s y
+
+    Hu, Koren, Volinsky: Collaborative Filtering for Implicit Feedback Datasets (2008), with the
+    confidence as implicit takes it.
+
+    Attributes:
+        regularization: above 0.
+    """
+
+    alpha: float = 2.0
+    regularization: float = 0.05
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> HalfStep:
+        """Return the way of the trainer whose `parameters` these are."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in parameters.items() if name in known})
+
+
+class FactorRecommender(Recommender, FoldIn):
     """Ranks by inner product of factors, and finds similar jobs by their cosine.
+
+    A history becomes the factors of a person by the half-step that trained the model, exactly.
 
     Args:
         user_factors: shape (users, factors), float32; may be memory-mapped.
         job_factors: shape (jobs, factors), float32; may be memory-mapped.
+        step: how the model was trained.
+        learned: so many of the jobs, the first, make up Y'Y; the others came later. All at -1.
 
     Raises:
         SnapshotCorrupt: the shapes or types do not fit together.
     """
 
-    def __init__(self, user_factors: FloatArray, job_factors: FloatArray) -> None:
+    def __init__(
+        self,
+        user_factors: FloatArray,
+        job_factors: FloatArray,
+        step: HalfStep | None = None,
+        *,
+        learned: int = -1,
+    ) -> None:
         for name, factors in (("user_factors", user_factors), ("job_factors", job_factors)):
             if factors.ndim != 2 or factors.dtype != np.float32:
                 raise SnapshotCorrupt(
@@ -43,18 +82,26 @@ class FactorRecommender(Recommender):
             )
         self._users = user_factors
         self._jobs = job_factors
+        self._step = step or HalfStep()
+        self._learned = len(job_factors) if learned < 0 else learned
         self._norms: FloatArray = np.sqrt(np.einsum("jf,jf->j", job_factors, job_factors))
         self._longest = float(self._norms.max(initial=0.0))
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> FactorRecommender:
+    def from_arrays(
+        cls, arrays: Arrays, parameters: Mapping[str, Any] | None = None
+    ) -> FactorRecommender:
         """Return the recommender whose `arrays()` these are.
+
+        Args:
+            parameters: of the trainer.
 
         Raises:
             SnapshotCorrupt: an array is missing, or shapes or types do not fit together.
         """
+        step = HalfStep.of(parameters or {})
         try:
-            return cls(arrays["user_factors"], arrays["job_factors"])
+            return cls(arrays["user_factors"], arrays["job_factors"], step)
         except KeyError as error:
             raise SnapshotCorrupt(f"the snapshot holds no array {error}") from error
 
@@ -69,7 +116,12 @@ class FactorRecommender(Recommender):
 
     def with_jobs(self, vectors: FloatArray) -> FactorRecommender:
         """Return the same with further jobs; see the port. The factors of jobs are copied."""
-        return FactorRecommender(self._users, np.concatenate([self._jobs, vectors]))
+        return FactorRecommender(
+            self._users,
+            np.concatenate([self._jobs, vectors]),
+            self._step,
+            learned=self._learned,
+        )
 
     def recommend(
         self, users: IndexArray, k: int, eligible: BoolArray, excluded: Sequence[IndexArray]
@@ -80,13 +132,66 @@ class FactorRecommender(Recommender):
         """
         if len(users) and not 0 <= users.min() <= users.max() < len(self._users):
             raise IndexError(f"positions reach from {users.min()} to {users.max()}")
+        return self._ranked(self._users[users], k, eligible, excluded)
+
+    def fold_in(
+        self,
+        histories: Sequence[History],
+        k: int,
+        eligible: BoolArray,
+        excluded: Sequence[IndexArray],
+    ) -> list[Ranked]:
+        """Rank jobs by histories; see the port."""
+        factors = np.zeros((len(histories), self._jobs.shape[1]), dtype=np.float32)
+        for row, history in enumerate(histories):
+            if len(history):
+                system, weighted = self._equations(history)
+                factors[row] = np.linalg.solve(system, weighted.sum(axis=1))
+        return self._ranked(factors, k, eligible, excluded)
+
+    def contributions(self, history: History, jobs: IndexArray) -> TimeArray:
+        """Tell what each job of a history adds to scores; see the port.
+
+        The score is y'x = sum of y' A^-1 c_j y_j over the history.
+        """
+        if not len(history):
+            return np.zeros((len(jobs), 0))
+        system, weighted = self._equations(history)
+        found: TimeArray = self._jobs[jobs].astype(np.float64) @ np.linalg.solve(system, weighted)
+        return found
+
+    def _equations(self, history: History) -> tuple[TimeArray, TimeArray]:
+        """Return the matrix A, shape (factors, factors), and the terms c_j y_j, one a column."""
+        positions = history.jobs
+        if not 0 <= positions.min() <= positions.max() < len(self._jobs):
+            raise IndexError(f"positions reach from {positions.min()} to {positions.max()}")
+        step, own = self._step, self._jobs[positions].astype(np.float64)
+        # As trainers have it: the confidence rounded to float32
+        confidence = (np.float32(step.alpha) * history.scores).astype(np.float64)
+        system = self._gram + (own.T * (confidence - 1)) @ own
+        system[np.diag_indices_from(system)] += step.regularization
+        return system, own.T * confidence
+
+    @cached_property
+    def _gram(self) -> TimeArray:
+        """Y'Y of the jobs that were learned, in float64."""
+        gram = np.zeros((self._jobs.shape[1],) * 2)
+        for start in range(0, self._learned, _GRAM_ROWS):
+            rows = self._jobs[start : min(self._learned, start + _GRAM_ROWS)].astype(np.float64)
+            gram += rows.T @ rows
+        return gram
+
+    def _ranked(
+        self, people: FloatArray, k: int, eligible: BoolArray, excluded: Sequence[IndexArray]
+    ) -> list[Ranked]:
+        """Rank jobs for people by their factors, shape (people, factors)."""
         if k < 1 or not len(self._jobs):
-            return [Ranked.nothing()] * len(users)
+            return [Ranked.nothing()] * len(people)
         barred = ~eligible
         height = max(1, BLOCK_CELLS // len(self._jobs))
         lists: list[Ranked] = []
-        for start in range(0, len(users), height):
-            factors = np.ascontiguousarray(self._users[users[start : start + height]])
+        for start in range(0, len(people), height):
+            factors = np.ascontiguousarray(people[start : start + height])
             block = factors @ self._jobs.T
             block[:, barred] = -np.inf
             for row, own, hidden in zip(

@@ -7,6 +7,7 @@ used or rejected with its cause, so that read = used + rejected.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -71,7 +72,14 @@ BLOCK_BYTES = 256 << 10
 SPAN_BYTES = 32 << 20
 """A plain file of several such spans is read by as many processes as there are processors."""
 
+LIVE_ACTIVITIES = "activities.live.jsonl"
+"""What jobrec itself records, beside the owner's file, in the same form."""
+
+ActivityColumns = tuple[NDArray[Any], ...]
+"""User ids, job ids, kinds and epoch seconds (NaN where unknown), each of shape (activities,)."""
+
 MAX_LINE_BYTES = 16 << 20
+_FINGERPRINTED = 1 << 10
 _FEW_LINES = 64
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
 PORTION_EVENTS = 1 << 24
@@ -117,10 +125,10 @@ def find_file(folder: Path, name: str) -> Path:
 
 
 class JsonlActivityLog(ActivityLog):
-    """The activities of a dataset folder.
+    """The activities of a dataset folder: its file, and what jobrec itself has recorded beside it.
 
     Args:
-        folder: holds the file.
+        folder: holds the files.
         tolerance: how many bad lines are accepted.
         processes: read a large plain file, and threads count it.
     """
@@ -141,7 +149,26 @@ class JsonlActivityLog(ActivityLog):
     ) -> tuple[ActivityTally, ReadReport]:
         """Count the activities in a window; see the port."""
         path = find_file(self._folder, "activities")
-        lines = _Lines(path, _ACTIVITY, self._tolerance, on_progress)
+        live = self._folder / LIVE_ACTIVITIES
+        parts = [self._tally_of(path, self._tolerance, window, on_progress)]
+        if live.is_file():
+            # A few lines, of which a killed writer may have left one half, must not stop trainings
+            tolerance = replace(self._tolerance, max_rejected=1)
+            parts.append(self._tally_of(live, tolerance, window, on_progress))
+        tallies, reports = zip(*parts, strict=True)
+        return ActivityTally.merged(tallies), ReadReport.joined(reports)
+
+    def _tally_of(
+        self, path: Path, tolerance: Tolerance, window: TimeWindow, on_progress: OnProgress
+    ) -> tuple[ActivityTally, ReadReport]:
+        reached = 0
+
+        def tell(done: int, total: int) -> None:
+            nonlocal reached
+            reached = done
+            on_progress(done, total)
+
+        lines = _Lines(path, _ACTIVITY, tolerance, tell)
         tally: ActivityTally | None = None
         pieces: list[_Columns] = []
         outside = 0
@@ -156,7 +183,9 @@ class JsonlActivityLog(ActivityLog):
             pieces.append(inside)
             if sum(map(len, pieces)) >= PORTION_EVENTS:
                 tally = counted()
-        return counted(), lines.report(outside=outside)
+        whole = counted()
+        report = replace(lines.report(outside=outside), read_to=read_mark(path, reached))
+        return whole, report
 
     def _columns(self, path: Path, lines: _Lines[_ActivityRow]) -> Iterator[_Columns]:
         spans = _spans(path) if self._processes > 1 else []
@@ -178,6 +207,50 @@ class JsonlActivityLog(ActivityLog):
                 yield _Columns.joined(blocks)
                 blocks = []
         yield _Columns.joined(blocks)
+
+
+def read_mark(path: Path, reached: int) -> dict[str, Any]:
+    """Return what is kept of how far a plain file was read; nothing of a compressed one.
+
+    Args:
+        reached: bytes read; a last line without its end is not counted in.
+    """
+    with path.open("rb") as file:
+        if any(file.read(4).startswith(magic) for magic in _MAGIC):
+            return {}
+        end = last_line_end(file, 0, reached)
+        return {path.name: {"bytes": end, "before": fingerprint(file, end)}}
+
+
+def last_line_end(file: BinaryIO, start: int, end: int) -> int:
+    """Return where the last whole line of a stretch of a file ends; `start` without one."""
+    while end > start:
+        begin = max(start, end - BLOCK_BYTES)
+        file.seek(begin)
+        found = file.read(end - begin).rfind(b"\n")
+        if found >= 0:
+            return begin + found + 1
+        end = begin
+    return start
+
+
+def fingerprint(file: BinaryIO, end: int) -> str:
+    """Return a hash of what stands before a place of a file: it changes if the file is another."""
+    begin = max(0, end - _FINGERPRINTED)
+    file.seek(begin)
+    return hashlib.sha256(file.read(end - begin)).hexdigest()
+
+
+def read_activities(path: Path, start: int, end: int) -> Iterator[ActivityColumns | ReadReport]:
+    """Yield the activities of whole lines of a plain file, block by block, and at last a report.
+
+    Raises:
+        DatasetMissing: the file cannot be read.
+    """
+    lines = _Lines(path, _ACTIVITY, Tolerance(max_rejected=1), nobody, _Span(path, start, end))
+    for rows in lines:
+        yield _Columns.of(rows).columns
+    yield lines.report()
 
 
 def read_jobs(

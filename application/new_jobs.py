@@ -10,7 +10,15 @@ from datetime import datetime
 
 import numpy as np
 
-from domain.model import FloatArray, IdArray, IndexArray, Interactions, Job, RecommendationSource
+from domain.model import (
+    FloatArray,
+    IdArray,
+    IdIndex,
+    IndexArray,
+    Interactions,
+    Job,
+    RecommendationSource,
+)
 from domain.ports import Catalog, ContentModel, ContentTrainer, JobCursor, OnProgress, Recommender
 
 MAX_NEW = 20_000
@@ -82,11 +90,16 @@ class JobPool:
 
     def position(self, job_id: int) -> int | None:
         """Return a job's position, None where it is not in the pool."""
-        for start, part in ((0, self.ids[: self.known]), (self.known, self.new_ids)):
-            found = int(np.searchsorted(part, job_id))
-            if found < len(part) and part[found] == job_id:
-                return start + found
-        return None
+        found = int(self.positions(np.array([job_id], dtype=np.int64))[0])
+        return None if found < 0 else found
+
+    def positions(self, job_ids: IdArray) -> IndexArray:
+        """Return the positions of jobs, -1 where one is not in the pool."""
+        positions = IdIndex(self.ids[: self.known]).positions(job_ids)
+        if len(self.new_ids):
+            new = IdIndex(self.new_ids).positions(job_ids)
+            positions[new >= 0] = self.known + new[new >= 0]
+        return positions
 
     def source(self, position: int, otherwise: RecommendationSource) -> RecommendationSource:
         """Return why a job stands in a list."""

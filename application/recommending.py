@@ -7,22 +7,28 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from application.histories import NOTHING_NEW, ErasedAt, Person, people_of, visitor, without_erased
 from application.new_jobs import JobPool, JobPools
+from domain import explaining
 from domain.employers import EmployerTypes
 from domain.errors import InputError, ModelNotReady, SnapshotCorrupt, SnapshotError
 from domain.model import (
     MAX_ID,
     ActivityKind,
+    ActivityTally,
     BoolArray,
     IdArray,
     IndexArray,
     Interactions,
     JobFilter,
+    Reason,
     Recommendation,
+    RecommendationSource,
     ShortfallReason,
 )
 from domain.ports import (
@@ -30,18 +36,24 @@ from domain.ports import (
     Catalog,
     Clock,
     ContentModel,
+    FoldIn,
     LoadContent,
     LoadRecommender,
     OnProgress,
+    RecentActivities,
     Recommender,
     SnapshotStore,
     nobody,
 )
 from domain.ranking import Ranked, RankingPolicy, best
 from domain.runs import Manifest
+from domain.scoring import ScoringPolicy
 
 MAX_FIRST = 100
 MAX_BATCH = 1_000
+MAX_SESSION = 200
+"""A visitor's activities, liked and disliked jobs: so many of each."""
+
 _BLOCK_PEOPLE = 2_048
 """Lists are made for so many people at once, which bounds the memory they take."""
 
@@ -67,6 +79,11 @@ class LiveModel:
     popular: Ranked
     content: ContentModel | None = None
     employers: EmployerTypes | None = None
+
+    @cached_property
+    def scoring(self) -> ScoringPolicy:
+        """What scored the activities that it learned from."""
+        return ScoringPolicy(**self.manifest.scoring)
 
 
 def no_content(_arrays: Arrays) -> None:
@@ -175,9 +192,13 @@ class Models:
 
 @dataclass(frozen=True)
 class RecommendationList:
-    """Jobs for one person, best first."""
+    """Jobs for one person, best first.
 
-    user_id: int
+    Attributes:
+        user_id: None for a visitor.
+    """
+
+    user_id: int | None
     model: Manifest
     items: tuple[Recommendation, ...]
     shortfall: ShortfallReason | None
@@ -219,8 +240,16 @@ class Recommending:
     """The read side: every answer comes wholly from one model and names it."""
 
     def __init__(
-        self, models: Models, catalog: Catalog, ranking: RankingPolicy, clock: Clock
+        self,
+        models: Models,
+        catalog: Catalog,
+        ranking: RankingPolicy,
+        clock: Clock,
+        recent: RecentActivities | None = None,
+        erased_at: ErasedAt | None = None,
     ) -> None:
+        self._recent = recent
+        self._erased_at = erased_at
         self._models = models
         self._catalog = catalog
         self._ranking = ranking
@@ -238,10 +267,12 @@ class Recommending:
         where: JobFilter | None = None,
         exclude: Sequence[ActivityKind] = (ActivityKind.APPLY,),
         model: LiveModel | None = None,
+        reasons: int = 0,
     ) -> list[RecommendationList]:
         """Recommend jobs to people; one list for each id, in the same order.
 
-        Somebody whom the model does not know gets popular jobs.
+        What people did since the training counts. Somebody of whom nothing is known gets popular
+        jobs. A job that the person dismissed is never in their list.
 
         Args:
             user_ids: at most MAX_BATCH; may repeat.
@@ -249,12 +280,14 @@ class Recommending:
             where: what the jobs must satisfy.
             exclude: jobs with which the person did any of these are left out.
             model: answers; the live one unless given.
+            reasons: so many of each job are told.
 
         Raises:
             InputError: an argument is out of bounds.
             ModelNotReady: no model is live.
         """
         check_first(first)
+        _check_reasons(reasons)
         if len(user_ids) > MAX_BATCH:
             raise InputError(
                 f"userIds holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", "userIds"
@@ -265,29 +298,115 @@ class Recommending:
         where = None if where == JobFilter() else where
         pool = self._pool(model)
         candidates = self._candidates(model, pool, where)
-        positions = model.interactions.users.positions(user_ids)
-        known = positions[positions >= 0]
-        excluded = [model.interactions.jobs_done(int(user), exclude) for user in known]
-        ranked = iter(
-            zip(
-                pool.recommender.recommend(known, first, candidates.eligible, excluded),
-                excluded,
-                strict=True,
-            )
-        )
-        nothing = Ranked.nothing()
-        return [
-            self._list(
-                model,
-                pool,
-                user_id,
-                first,
-                candidates,
-                *(next(ranked) if position >= 0 else (nothing, nothing.jobs)),
-                filtered=where is not None,
-            )
-            for user_id, position in zip(user_ids, positions, strict=True)
+        people = self._people(model, pool, user_ids, exclude)
+        filtered = where is not None
+        return self._lists(model, pool, candidates, people, first, reasons, filtered=filtered)
+
+    def for_visitor(
+        self,
+        activities: Sequence[tuple[int, ActivityKind]],
+        first: int,
+        where: JobFilter | None = None,
+        exclude: Sequence[ActivityKind] = (ActivityKind.APPLY,),
+        liked: Sequence[int] = (),
+        disliked: Sequence[int] = (),
+        model: LiveModel | None = None,
+        reasons: int = 0,
+    ) -> RecommendationList:
+        """Recommend jobs by what is given alone; nothing is kept.
+
+        Args:
+            activities: job ids and what was done, at most MAX_SESSION.
+            liked: counts as if the visitor had applied; these jobs are left out of the list.
+            disliked: counts as if the visitor had dismissed them.
+            first: see `for_users`, as for the others.
+
+        Raises:
+            InputError: an argument is out of bounds.
+            ModelNotReady: no model is live.
+        """
+        check_first(first)
+        _check_reasons(reasons)
+        for name, given in (
+            ("activities", [job_id for job_id, _ in activities]),
+            ("liked", liked),
+            ("disliked", disliked),
+        ):
+            if len(given) > MAX_SESSION:
+                raise InputError(f"{name} holds {len(given):,} items, at most {MAX_SESSION}", name)
+            for job_id in given:
+                _check_id(job_id, name)
+        model = model or self._models.live
+        where = None if where == JobFilter() else where
+        pool = self._pool(model)
+        did = [
+            *activities,
+            *((job_id, ActivityKind.APPLY) for job_id in liked),
+            *((job_id, ActivityKind.DISMISS) for job_id in disliked),
         ]
+        tally = ActivityTally.from_events(
+            [0] * len(did),
+            [job_id for job_id, _ in did],
+            [int(kind) for _, kind in did],
+            [np.nan] * len(did),
+        )
+        positions = pool.positions(np.array(liked, dtype=np.int64))
+        person = visitor(pool, model.scoring, tally, exclude, positions[positions >= 0])
+        (answer,) = self._lists(
+            model,
+            pool,
+            self._candidates(model, pool, where),
+            [person],
+            first,
+            reasons,
+            filtered=where is not None,
+        )
+        return answer
+
+    def why_not(
+        self,
+        user_id: int,
+        job_id: int,
+        where: JobFilter | None = None,
+        exclude: Sequence[ActivityKind] = (ActivityKind.APPLY,),
+        model: LiveModel | None = None,
+    ) -> explaining.WhyNot:
+        """Tell where a job stands in a person's whole list, or why it does not.
+
+        Raises:
+            InputError: an argument is out of bounds.
+            ModelNotReady: no model is live.
+        """
+        _check_id(user_id, "userId")
+        _check_id(job_id, "jobId")
+        model = model or self._models.live
+        where = None if where == JobFilter() else where
+        pool = self._pool(model)
+        position = pool.position(job_id)
+        candidates = self._candidates(model, pool, where)
+        verdict = self._obstacle(model, pool, job_id, position)
+        if verdict is None and position is not None:
+            (person,) = self._people(model, pool, [user_id], exclude)
+            (dismissing,) = self._people(model, pool, [user_id], ())
+            if position in dismissing.hidden:
+                verdict = explaining.Verdict.DISMISSED
+            elif position in person.hidden:
+                verdict = explaining.Verdict.EXCLUDED
+            elif not candidates.eligible[position]:
+                verdict = explaining.Verdict.FILTERED
+            else:
+                whole = len(pool.ids)
+                (personal,) = _ranked_for(pool.recommender, [person], whole, candidates.eligible)
+                ranked, sources = self._completed(pool, candidates, person, personal, whole)
+                row = int(np.flatnonzero(ranked.jobs == position)[0])
+                return explaining.WhyNot(
+                    job_id,
+                    explaining.Verdict.RANKED,
+                    row + 1,
+                    float(ranked.scores[row]),
+                    sources[row],
+                )
+        return explaining.WhyNot(job_id, verdict or explaining.Verdict.UNKNOWN)
 
     def similar(
         self,
@@ -320,28 +439,92 @@ class Recommending:
         )
         return SimilarJobList(job_id, model.manifest, tuple(items))
 
+    def _obstacle(
+        self, model: LiveModel, pool: JobPool, job_id: int, position: int | None
+    ) -> explaining.Verdict | None:
+        """Return why nobody is recommended a job, None where somebody may be."""
+        job = self._catalog.jobs([job_id]).get(job_id)
+        if position is not None and self._candidates(model, pool, None).eligible[position]:
+            return None
+        if job is None:
+            is_known = position is not None
+            return explaining.Verdict.NOT_LISTED if is_known else explaining.Verdict.UNKNOWN
+        is_open = job.is_open(self._clock())
+        return explaining.Verdict.NOT_LEARNED if is_open else explaining.Verdict.CLOSED
+
+    def _people(
+        self,
+        model: LiveModel,
+        pool: JobPool,
+        user_ids: Sequence[int],
+        exclude: Sequence[ActivityKind],
+    ) -> list[Person]:
+        recent = NOTHING_NEW
+        if self._recent is not None:
+            ids = np.array(user_ids, dtype=np.int64)
+            recent = self._recent.since(model.manifest.read_to, ids)
+            if self._erased_at is not None:
+                recent = without_erased(recent, self._erased_at)
+        return people_of(model.interactions, pool, model.scoring, user_ids, recent, exclude)
+
+    def _lists(
+        self,
+        model: LiveModel,
+        pool: JobPool,
+        candidates: _Candidates,
+        people: Sequence[Person],
+        first: int,
+        reasons: int,
+        *,
+        filtered: bool,
+    ) -> list[RecommendationList]:
+        ranked = _ranked_for(pool.recommender, people, first, candidates.eligible)
+        return [
+            self._list(model, pool, candidates, person, personal, first, reasons, filtered=filtered)
+            for person, personal in zip(people, ranked, strict=True)
+        ]
+
     def _list(
         self,
         model: LiveModel,
         pool: JobPool,
-        user_id: int,
-        first: int,
         candidates: _Candidates,
+        person: Person,
         personal: Ranked,
-        excluded: IndexArray,
+        first: int,
+        reasons: int,
         *,
         filtered: bool,
     ) -> RecommendationList:
-        ranked, sources = self._ranking.complete(personal, candidates.popular, excluded, first)
+        ranked, sources = self._completed(pool, candidates, person, personal, first)
         ids = pool.ids[ranked.jobs].tolist()
-        labels = map(pool.source, ranked.jobs.tolist(), sources)
-        rows = zip(ids, ranked.scores.tolist(), labels, strict=True)
+        whys = _reasons(model, pool, person, ranked, len(personal), reasons)
+        rows = zip(ids, ranked.scores.tolist(), sources, whys, strict=True)
         return RecommendationList(
-            user_id=user_id,
+            user_id=person.user_id,
             model=model.manifest,
             items=tuple(Recommendation(rank, *row) for rank, row in enumerate(rows, 1)),
             shortfall=self._ranking.shortfall(len(ids), first, candidates.count, filtered=filtered),
         )
+
+    def _completed(
+        self,
+        pool: JobPool,
+        candidates: _Candidates,
+        person: Person,
+        personal: Ranked,
+        k: int,
+    ) -> tuple[Ranked, list[RecommendationSource]]:
+        """Return a list of at most k jobs, the personal ones first, and where each comes from."""
+        ranked, sources = self._ranking.complete(personal, candidates.popular, person.hidden, k)
+        if _is_folded(pool.recommender, person):
+            sources = [
+                RecommendationSource.FOLD_IN
+                if source is RecommendationSource.PERSONALISED
+                else source
+                for source in sources
+            ]
+        return ranked, list(map(pool.source, ranked.jobs.tolist(), sources))
 
     def _pool(self, model: LiveModel) -> JobPool:
         return self._pools.of(
@@ -391,6 +574,57 @@ class Recommending:
         ):
             _, forgotten = self._remembered.popitem(last=False)
             held -= forgotten.nbytes
+
+
+def _is_folded(recommender: Recommender, person: Person) -> bool:
+    """Tell whether a person's list follows from their history instead of what was learned."""
+    return person.history is not None and isinstance(recommender, FoldIn)
+
+
+def _ranked_for(
+    recommender: Recommender, people: Sequence[Person], k: int, eligible: BoolArray
+) -> list[Ranked]:
+    """Rank jobs for people by what the model learned of them, or by what they did since."""
+    lists = [Ranked.nothing()] * len(people)
+    folded = [row for row, person in enumerate(people) if _is_folded(recommender, person)]
+    stored = [
+        row
+        for row, person in enumerate(people)
+        if person.position >= 0 and not _is_folded(recommender, person)
+    ]
+    positions = np.array([people[row].position for row in stored], dtype=np.int64)
+    hidden = [people[row].hidden for row in stored]
+    for row, ranked in zip(
+        stored, recommender.recommend(positions, k, eligible, hidden), strict=True
+    ):
+        lists[row] = ranked
+    if folded and isinstance(recommender, FoldIn):
+        histories = [history for row in folded if (history := people[row].history) is not None]
+        hidden = [people[row].hidden for row in folded]
+        for row, ranked in zip(
+            folded, recommender.fold_in(histories, k, eligible, hidden), strict=True
+        ):
+            lists[row] = ranked
+    return lists
+
+
+def _reasons(
+    model: LiveModel, pool: JobPool, person: Person, ranked: Ranked, personal: int, first: int
+) -> list[tuple[Reason, ...]]:
+    """Return the reasons of each job of a list; only its first, the personal ones, have some."""
+    nothing: list[tuple[Reason, ...]] = [()] * len(ranked)
+    recommender, history = pool.recommender, person.history
+    if not first or not personal or not isinstance(recommender, FoldIn):
+        return nothing
+    if history is None:
+        history = model.interactions.history(person.position)
+    jobs, scores = ranked.jobs[:personal], ranked.scores[:personal]
+    shares = explaining.attributed(recommender.contributions(history, jobs), scores)
+    nothing[: len(jobs)] = [
+        explaining.strongest(history, pool.ids, row, score, first)
+        for row, score in zip(shares, scores.tolist(), strict=True)
+    ]
+    return nothing
 
 
 def top_lists(
@@ -483,6 +717,11 @@ def check_first(first: int) -> None:
     """
     if not 1 <= first <= MAX_FIRST:
         raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
+
+
+def _check_reasons(reasons: int) -> None:
+    if not 0 <= reasons <= MAX_FIRST:
+        raise InputError(f"first of reasons is {reasons}, expected 1 to {MAX_FIRST}", "first")
 
 
 def _check_id(id_: int, argument: str) -> None:

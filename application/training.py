@@ -240,6 +240,7 @@ class Training:
             trainer=trainer.parameters,
             metrics=measured.candidate,
             libraries=self._libraries,
+            read_to=read.read_to,
         )
         learned = {**recommender.arrays(), **({} if content is None else content.arrays())}
         self._snapshots.write(manifest, {**interactions.arrays(), **learned, **employers})

@@ -16,6 +16,7 @@
     │   └── SnapshotCorrupt   files are missing, altered, or of a foreign format
     ├── RunMissing            there is no such training run
     ├── RecordsUnavailable    the record of training runs cannot be read or written
+    ├── ActivitiesUnavailable activities cannot be recorded
     └── CatalogUnavailable    the store of jobs and people does not answer
 
 Messages name the offending value and the bound. They are written for the person who can mend
@@ -100,6 +101,10 @@ class RunMissing(JobrecError):
 
 class RecordsUnavailable(JobrecError):
     """The record of training runs cannot be read or written: a full disk, say."""
+
+
+class ActivitiesUnavailable(JobrecError):
+    """Activities cannot be recorded: a full or a read-only disk, say. None of them was."""
 
 
 class CatalogUnavailable(JobrecError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
@@ -55,6 +56,16 @@ class ActivityKind(IntEnum):
     def flag(self) -> int:
         """The kind's bit in a mask of kinds."""
         return 1 << self.value
+
+
+@dataclass(frozen=True)
+class Activity:
+    """One thing that a person did with a job."""
+
+    user_id: int
+    job_id: int
+    kind: ActivityKind
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -215,6 +226,14 @@ class ActivityTally:
         own, others = (self.user_ids, self.job_ids), (other.user_ids, other.job_ids)
         return pairs_among(own, others)
 
+    @property
+    def flags(self) -> NDArray[np.uint8]:
+        """What was done in each pair, shape (pairs,): its kinds' `ActivityKind.flag`s."""
+        flags = np.zeros(len(self), dtype=np.uint8)
+        for kind in ActivityKind:
+            flags[self.counts[:, kind] > 0] |= kind.flag
+        return flags
+
     def total(self, kind: ActivityKind | None = None) -> int:
         """Return how many activities were counted, of one kind or of all."""
         counts = self.counts if kind is None else self.counts[:, kind]
@@ -335,6 +354,54 @@ class IdIndex:
 
 
 @dataclass(frozen=True)
+class History:
+    """What one person did, as far as it counts.
+
+    Attributes:
+        jobs: shape (n,), positions, ascending.
+        scores: shape (n,), float32, above 0.
+        kinds: shape (n,), uint8, the `ActivityKind.flag`s of what was done.
+    """
+
+    jobs: IndexArray
+    scores: FloatArray
+    kinds: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """Pairs that teach a model nothing, and that lists may have to leave out: dismissed jobs, say.
+
+    Attributes:
+        users: shape (pairs,), ids, ascending; not only of people whom a model knows.
+        jobs: shape (pairs,), ids, ascending for each person.
+        kinds: shape (pairs,), uint8, the `ActivityKind.flag`s of what was done.
+    """
+
+    users: IdArray
+    jobs: IdArray
+    kinds: NDArray[np.uint8]
+
+    @classmethod
+    def nothing(cls) -> Unscored:
+        """Return no pair."""
+        ids = np.empty(0, dtype=np.int64)
+        return cls(ids, ids, np.empty(0, dtype=np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def of(self, user_id: int) -> tuple[IdArray, NDArray[np.uint8]]:
+        """Return a person's jobs and what was done with them."""
+        start = np.searchsorted(self.users, user_id, side="left")
+        rows = slice(start, np.searchsorted(self.users, user_id, side="right"))
+        return self.jobs[rows], self.kinds[rows]
+
+
+@dataclass(frozen=True)
 class Interactions:
     """Who did what with which job: the sparse user-item matrix, row by row (CSR).
 
@@ -345,6 +412,7 @@ class Interactions:
         indices: shape (entries,), int32 column positions, ascending within a row.
         scores: shape (entries,), float32, positive implicit scores.
         kinds: shape (entries,), uint8, the `ActivityKind.flag`s of what was done.
+        unscored: the pairs that are no entries.
     """
 
     users: IdIndex
@@ -353,29 +421,31 @@ class Interactions:
     indices: NDArray[np.int32]
     scores: FloatArray
     kinds: NDArray[np.uint8]
+    unscored: Unscored = field(default_factory=Unscored.nothing)
 
     @classmethod
     def from_tally(cls, tally: ActivityTally, scores: FloatArray) -> Interactions:
-        """Arrange a tally as rows of scored entries, leaving out pairs that score 0.
+        """Arrange a tally as rows of scored entries; pairs that score 0 are set apart.
 
         Args:
             tally: n pairs.
             scores: shape (n,), a score for each pair.
         """
+        rest = tally.select(scores <= 0)
+        unscored = Unscored(rest.user_ids, rest.job_ids, rest.flags)
         tally, scores = tally.select(scores > 0), scores[scores > 0]
         user_ids, rows = np.unique(tally.user_ids, return_inverse=True)
         job_ids, columns = np.unique(tally.job_ids, return_inverse=True)
         indptr = np.zeros(len(user_ids) + 1, dtype=np.int64)
         np.cumsum(np.bincount(rows, minlength=len(user_ids)), out=indptr[1:])
-        flags = np.array([kind.flag for kind in ActivityKind], dtype=np.uint8)
-        done = (tally.counts > 0).astype(np.uint8)
         return cls(
             users=IdIndex(user_ids),
             jobs=IdIndex(job_ids),
             indptr=indptr,
             indices=columns.astype(np.int32),
             scores=scores.astype(np.float32, copy=False),
-            kinds=(done * flags).sum(axis=1, dtype=np.uint8),
+            kinds=tally.flags,
+            unscored=unscored,
         )
 
     @property
@@ -395,6 +465,13 @@ class Interactions:
         done: IndexArray = self.indices[row][(self.kinds[row] & mask) != 0].astype(np.int64)
         return done
 
+    def history(self, user: int) -> History:
+        """Return what the user at a position did."""
+        row = slice(int(self.indptr[user]), int(self.indptr[user + 1]))
+        return History(
+            self.indices[row].astype(np.int64), np.asarray(self.scores[row]), self.kinds[row]
+        )
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the matrix as named arrays, for storing."""
         return {
@@ -404,6 +481,9 @@ class Interactions:
             "indices": self.indices,
             "scores": self.scores,
             "kinds": self.kinds,
+            "unscored_users": self.unscored.users,
+            "unscored_jobs": self.unscored.jobs,
+            "unscored_kinds": self.unscored.kinds,
         }
 
     @classmethod
@@ -416,6 +496,11 @@ class Interactions:
             indices=arrays["indices"],
             scores=arrays["scores"],
             kinds=arrays["kinds"],
+            unscored=Unscored(
+                arrays["unscored_users"], arrays["unscored_jobs"], arrays["unscored_kinds"]
+            )
+            if "unscored_users" in arrays
+            else Unscored.nothing(),
         )
 
     def popularity(self) -> FloatArray:
@@ -545,18 +630,36 @@ class ShortfallReason(StrEnum):
 
 
 @dataclass(frozen=True)
+class Reason:
+    """What one job of a person's history adds to a recommendation.
+
+    Attributes:
+        kinds: what the person did with that job.
+        contribution: in units of the score; those of the whole history add up to it.
+        share: of the score; those of the whole history add up to 1. 0 where the score is.
+    """
+
+    job_id: int
+    kinds: tuple[ActivityKind, ...]
+    contribution: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """One job of a ranked list.
 
     Attributes:
         rank: 1 for the best.
         score: comparable only within one list and one source of one model version.
+        reasons: the strongest first, as many as were asked for; a popular job has none.
     """
 
     rank: int
     job_id: int
     score: float
     source: RecommendationSource
+    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -586,6 +689,7 @@ class ReadReport:
         outside: used lines that lie outside the time window asked for.
         rejected: how many lines were not used, by cause.
         first: the first line of each cause.
+        read_to: how far each file was read, for following what comes behind; see `Manifest`.
     """
 
     file: str
@@ -594,6 +698,27 @@ class ReadReport:
     outside: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     first: Mapping[str, RejectedLine] = field(default_factory=dict)
+    read_to: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence[ReadReport]) -> ReadReport:
+        """Return the account of several files that are read as one."""
+        rejected: Counter[str] = Counter()
+        first: dict[str, RejectedLine] = {}
+        read_to: dict[str, Any] = {}
+        for part in parts:
+            rejected.update(part.rejected)
+            first = {**part.first, **first}
+            read_to |= part.read_to
+        return cls(
+            file=" and ".join(part.file for part in parts),
+            read=sum(part.read for part in parts),
+            used=sum(part.used for part in parts),
+            outside=sum(part.outside for part in parts),
+            rejected=dict(rejected),
+            first=first,
+            read_to=read_to,
+        )
 
     @property
     def rejected_total(self) -> int:

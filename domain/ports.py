@@ -12,15 +12,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from domain.employers import Amendments, EmployerText, EmployerTypes
 from domain.model import (
+    Activity,
     ActivityTally,
     BoolArray,
     FloatArray,
+    History,
     IdArray,
     IdIndex,
     IndexArray,
@@ -60,6 +62,27 @@ class ActivityLog(Protocol):
 
         Raises:
             DataError: the log cannot be used.
+        """
+
+
+class RecentActivities(Protocol):
+    """What people did that no model has learned from yet."""
+
+    @abstractmethod
+    def append(self, activities: Sequence[Activity]) -> None:
+        """Record activities for good, all or none; from now on every process sees them.
+
+        Raises:
+            ActivitiesUnavailable: they cannot be recorded.
+        """
+
+    @abstractmethod
+    def since(self, read_to: Mapping[str, Any], user_ids: IdArray) -> ActivityTally:
+        """Count what some people did behind the place to which a model read the log.
+
+        Args:
+            read_to: from the model's manifest.
+            user_ids: shape (n,); may repeat.
         """
 
 
@@ -268,6 +291,41 @@ class Recommender(Protocol):
             vectors: shape (m, n), where the further jobs stand; their positions follow in order.
         """
         raise TypeError(f"{type(self).__name__} has no vectors of jobs")
+
+
+@runtime_checkable
+class FoldIn(Protocol):
+    """A model that can rank for somebody by a history that it has not learned from.
+
+    A `Recommender` that also inherits from this serves visitors and what people did lately.
+    """
+
+    @abstractmethod
+    def fold_in(
+        self,
+        histories: Sequence[History],
+        k: int,
+        eligible: BoolArray,
+        excluded: Sequence[IndexArray],
+    ) -> list[Ranked]:
+        """Rank jobs as `recommend` would if it had learned from these histories last.
+
+        Args:
+            histories: of n people; an empty one gets an empty list.
+            k: see `Recommender.recommend`, as for the others.
+        """
+
+    @abstractmethod
+    def contributions(self, history: History, jobs: IndexArray) -> TimeArray:
+        """Tell what each job of a history adds to the scores of jobs, by this model's arithmetic.
+
+        Args:
+            history: of one person, of m jobs.
+            jobs: shape (n,), positions.
+
+        Returns:
+            shape (n, m); a row's sum is the score that `fold_in` gives, up to rounding.
+        """
 
 
 class Trainer(Protocol):

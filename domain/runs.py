@@ -120,6 +120,7 @@ class Manifest:
         scoring: the scoring policy's fields.
         trainer: the trainer's name and parameters.
         libraries: versions of what computed it.
+        read_to: how far the log was read, as its adapter put it: what lies behind is recent.
     """
 
     version: str
@@ -134,3 +135,4 @@ class Manifest:
     trainer: Mapping[str, Any]
     metrics: Mapping[str, float] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    read_to: Mapping[str, Any] = field(default_factory=dict)

@@ -42,6 +42,7 @@ def create_app(settings: Settings) -> Starlette:
     services = Services(
         runtime=runtime,
         recommending=container.recommending(),
+        recording=container.recording(),
         models=models,
         catalog=catalog,
         snapshots=container.snapshots(),

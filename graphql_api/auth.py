@@ -58,8 +58,9 @@ class Caller:
         """
         right = PERMISSIONS[operation].get(self.kind)
         if right is None:
+            kinds = " and ".join(f"{kind}s" for kind in PERMISSIONS[operation])
             raise _forbidden(
-                f"{operation} is for admins: send the header `Authorization: Bearer <admin token>`"
+                f"{operation} is for {kinds}: send the header `Authorization: Bearer <token>`"
             )
         if right is Right.OWN and any(person != self.subject for person in people):
             raise _forbidden(f"{operation} tells a person of themselves only, by their token's sub")
@@ -84,6 +85,8 @@ _ADMINS = {Kind.ADMIN: Right.ANY}
 PERMISSIONS: Mapping[str, Mapping[Kind, Right]] = {
     "recommendations": _PEOPLE_THEIR_OWN,
     "batchRecommendations": _PEOPLE_THEIR_OWN,
+    "sessionRecommendations": _EVERYBODY,
+    "whyNot": _PEOPLE_THEIR_OWN,
     "similarJobs": _EVERYBODY,
     "job": _EVERYBODY,
     "jobs": _EVERYBODY,
@@ -95,6 +98,11 @@ PERMISSIONS: Mapping[str, Mapping[Kind, Right]] = {
     "trainingRuns": _EVERYBODY,
     "models": _ADMINS,
     "compareModels": _ADMINS,
+    "recordActivities": {
+        Kind.ADMIN: Right.ANY,
+        Kind.SERVICE: Right.ANY,
+        Kind.PERSON: Right.OWN,
+    },
     "retrain": _ADMINS,
     "cancelTrainingRun": _ADMINS,
     "promoteModel": _ADMINS,

@@ -19,6 +19,7 @@ from adapters.jsonl import (
     Tolerance,
     read_employer_notes,
 )
+from adapters.live_log import JsonlRecentActivities
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from application.cold_start import ColdStart
@@ -27,6 +28,7 @@ from application.evaluating import Evaluating
 from application.managing import ModelManagement
 from application.new_jobs import ContentLearning
 from application.recommending import Models, Recommending
+from application.recording import Recording
 from application.training import LearningPolicy, Training
 from application.tuning import Tuning
 from domain.errors import InputError, SnapshotCorrupt, TrainingError
@@ -36,6 +38,7 @@ from domain.ports import (
     Clock,
     EmployerLearner,
     Optimizer,
+    RecentActivities,
     Recipe,
     Recommender,
     SnapshotStore,
@@ -78,7 +81,7 @@ def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommende
     """Return what the trainer that a stored model's record names has learned."""
     if parameters["name"] != "als":
         raise SnapshotCorrupt(f"this release has no trainer {parameters['name']!r}")
-    return FactorRecommender.from_arrays(arrays)
+    return FactorRecommender.from_arrays(arrays, parameters)
 
 
 def _als_trainer(settings: Settings) -> AlsTrainer:
@@ -192,6 +195,9 @@ class Container(containers.DeclarativeContainer):
     activity_log: providers.Provider[JsonlActivityLog] = providers.ThreadSafeSingleton(
         JsonlActivityLog, settings.provided.data, tolerance, providers.Callable(available_cores)
     )
+    recent: providers.Provider[RecentActivities] = providers.ThreadSafeSingleton(
+        JsonlRecentActivities, settings.provided.data
+    )
     catalog: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
         JsonlCatalog, settings.provided.data, tolerance
     )
@@ -246,8 +252,9 @@ class Container(containers.DeclarativeContainer):
         ContentLearning, catalog, providers.Factory(TextTrainer)
     )
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
-        Recommending, models, catalog, ranking, clock
+        Recommending, models, catalog, ranking, clock, recent
     )
+    recording: providers.Provider[Recording] = providers.Factory(Recording, recent, clock)
     management: providers.Provider[ModelManagement] = providers.ThreadSafeSingleton(
         ModelManagement, snapshots, models
     )

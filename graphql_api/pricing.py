@@ -42,7 +42,8 @@ from graphql import (
 from strawberry.extensions import SchemaExtension
 
 from application.managing import COMPARED_PEOPLE
-from application.recommending import MAX_BATCH, MAX_FIRST
+from application.recommending import MAX_BATCH, MAX_FIRST, MAX_SESSION
+from application.recording import MAX_RECORDED
 
 LIST_PRICE = 10
 """Finding what one person has done, and ranking the jobs for them."""
@@ -50,11 +51,25 @@ LIST_PRICE = 10
 JOBS_A_UNIT = 70
 """A new filter took 250 microseconds over 7,000 jobs."""
 
+LOOKS_OF_A_WHOLE_LIST = 8
+"""Ranking all jobs for one person costs so many times what a filter does."""
+
 _MAX_ITEMS = 10 * MAX_BATCH
 """Of a list among the variables: longer ones are refused before they are even coerced."""
 
-_FIELDS_THAT_RANK = {"recommendations", "batchRecommendations", "similarJobs", "similar"}
-_OWN_PRICES = {"compareModels": 2 * COMPARED_PEOPLE * LIST_PRICE}
+_FIELDS_THAT_RANK = {
+    "recommendations",
+    "batchRecommendations",
+    "sessionRecommendations",
+    "similarJobs",
+    "similar",
+}
+_OWN_PRICES = {
+    "compareModels": 2 * COMPARED_PEOPLE * LIST_PRICE,
+    "reasons": 2,
+    "recordActivities": MAX_RECORDED,
+    "sessionRecommendations": MAX_SESSION,
+}
 
 _STATED_LENGTHS = {
     # Of this service's types
@@ -242,7 +257,12 @@ class _Pricing:
         is_list = is_list_type(get_nullable_type(definition.type))
         if "first" not in definition.args:
             if not is_list:
-                return _Price(1 + inner.fixed, inner.each)
+                own = _OWN_PRICES.get(name, 0)
+                if name == "whyNot":
+                    own += LOOKS_OF_A_WHOLE_LIST * self._filter_price
+                if _argument(node, "where") is not None:
+                    own += self._filter_price
+                return _Price(1 + own + inner.fixed, inner.each)
             if name in _STATED_LENGTHS:
                 return _Price(1 + inner.at(MAX_FIRST) * _STATED_LENGTHS[name])
             return _Price(1, inner.at(MAX_FIRST))
@@ -250,7 +270,9 @@ class _Pricing:
         if not is_list and ids is not None:
             first = min(first, ids)
         lists = 1 if not is_list else first if ids is None else ids
-        ranking = LIST_PRICE + first if name in _FIELDS_THAT_RANK else _OWN_PRICES.get(name, 0)
+        ranking = _OWN_PRICES.get(name, 0)
+        if name in _FIELDS_THAT_RANK:
+            ranking += LIST_PRICE + first
         filtering = 0 if _argument(node, "where") is None else self._filter_price
         return _Price(1 + filtering + lists * (ranking + inner.at(first)))
 

@@ -27,7 +27,16 @@ from strawberry.types.graphql import OperationType
 from strawberry.utils.str_converters import to_camel_case
 
 from application.managing import ModelManagement
-from application.recommending import MAX_BATCH, MAX_FIRST, LiveModel, Models, Recommending
+from application.recommending import (
+    MAX_BATCH,
+    MAX_FIRST,
+    MAX_SESSION,
+    LiveModel,
+    Models,
+    Recommending,
+)
+from application.recommending import RecommendationList as ListOfRecommendations
+from application.recording import Recording
 from application.training import Retraining
 from domain.errors import InputError, ModelNotReady, RunMissing, SnapshotError, SnapshotMissing
 from domain.model import ActivityKind
@@ -41,8 +50,10 @@ from graphql_api.following import Followers
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
 from graphql_api.profiles import HiddenSchema, without_suggestion
 from graphql_api.runtime import Runtime
+from graphql_api.selections import most_asked_for
 from graphql_api.settings import Profile
 from graphql_api.types import (
+    ActivityInput,
     CancelTrainingRunInput,
     CancelTrainingRunResult,
     IdempotencyKeyReused,
@@ -57,6 +68,8 @@ from graphql_api.types import (
     PromoteModelInput,
     PromoteModelResult,
     RecommendationList,
+    RecordActivitiesInput,
+    RecordActivitiesResult,
     RetrainAccepted,
     RetrainInput,
     RetrainResult,
@@ -65,6 +78,7 @@ from graphql_api.types import (
     TrainingRun,
     TrainingRunCancelled,
     TrainingRunEnded,
+    WhyNot,
     decode_cursor,
     parse_id,
 )
@@ -88,6 +102,7 @@ class Services:
 
     runtime: Runtime
     recommending: Recommending
+    recording: Recording
     models: Models
     catalog: Catalog
     snapshots: SnapshotStore
@@ -153,6 +168,8 @@ def _people(arguments: Mapping[str, Any]) -> list[str]:
     """Return the ids of those whom a root field is asked about."""
     if "user_id" in arguments:
         return [arguments["user_id"]]
+    if isinstance(given := arguments.get("input"), RecordActivitiesInput):
+        return [activity.user_id for activity in given.activities]
     ids: list[str] = arguments.get("user_ids", [])
     return ids
 
@@ -180,7 +197,7 @@ class Query(EmployerQueries):
         exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
     ) -> RecommendationList | None:
         lists = await info.context.services.runtime.run(
-            _recommend, info.context, [user_id], first, where, exclude, "userId"
+            _recommend, info, [user_id], first, where, exclude, "userId"
         )
         return lists[0]
 
@@ -200,8 +217,75 @@ class Query(EmployerQueries):
         exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
     ) -> list[RecommendationList] | None:
         return await info.context.services.runtime.run(
-            _recommend, info.context, user_ids, first, where, exclude, "userIds"
+            _recommend, info, user_ids, first, where, exclude, "userIds"
         )
+
+    @strawberry.field(
+        description="Jobs for a visitor, by what they did in this session. Nothing is kept."
+    )
+    async def session_recommendations(
+        self,
+        info: Info[Context, None],
+        activities: Annotated[
+            list[ActivityInput],
+            strawberry.argument(description=f"What they did, at most {MAX_SESSION}."),
+        ],
+        first: First = 10,
+        where: Where = None,
+        exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
+        liked: Annotated[
+            list[strawberry.ID],
+            strawberry.argument(
+                description="What if they applied for these jobs; they are not recommended."
+            ),
+        ] = [],  # noqa: B006 - as above
+        disliked: Annotated[
+            list[strawberry.ID],
+            strawberry.argument(description="What if they dismissed these jobs."),
+        ] = [],  # noqa: B006 - as above
+    ) -> RecommendationList | None:
+        services = info.context.services
+        reasons = most_asked_for(info, "reasons", 3)
+
+        def find() -> RecommendationList:
+            answer = services.recommending.for_visitor(
+                [(parse_id(did.job_id, "jobId"), did.kind) for did in activities],
+                first,
+                _filter(where),
+                exclude,
+                [parse_id(id_, "liked") for id_ in liked],
+                [parse_id(id_, "disliked") for id_ in disliked],
+                info.context.live,
+                reasons,
+            )
+            return _shown(services, [answer])[0]
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(
+        description="Why a job is not in a person's list, or its rank there, however far down."
+    )
+    async def why_not(
+        self,
+        info: Info[Context, None],
+        user_id: Annotated[strawberry.ID, strawberry.argument(description="The person's id.")],
+        job_id: Annotated[strawberry.ID, strawberry.argument(description="The job's id.")],
+        where: Where = None,
+        exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
+    ) -> WhyNot | None:
+        services = info.context.services
+
+        def find() -> WhyNot:
+            answer = services.recommending.why_not(
+                parse_id(user_id, "userId"),
+                parse_id(job_id, "jobId"),
+                _filter(where),
+                exclude,
+                info.context.live,
+            )
+            return WhyNot.from_domain(answer, _jobs(services, [answer.job_id]))
+
+        return await services.runtime.run(find)
 
     @strawberry.field(
         description="Jobs that the same people are drawn to. Never the job itself. Null where the "
@@ -350,8 +434,27 @@ class Query(EmployerQueries):
 
 
 @_authorised
-@strawberry.type(description="What admins may do.")
+@strawberry.type(description="What admins may do, and what services and people may record.")
 class Mutation:
+    @strawberry.mutation(
+        description="Record what people did. It is there for good, counts in the next answer, "
+        "and is learned in the next training. A person may tell of themselves only."
+    )
+    async def record_activities(
+        self,
+        info: Info[Context, None],
+        input: Annotated[  # noqa: A002 - the schema's word
+            RecordActivitiesInput, strawberry.argument(description="What they did.")
+        ],
+    ) -> RecordActivitiesResult | None:
+        services = info.context.services
+
+        def record() -> RecordActivitiesResult:
+            done = [activity.to_domain() for activity in input.activities]
+            return RecordActivitiesResult.from_domain(services.recording.record(done))
+
+        return await services.runtime.run(record)
+
     @strawberry.mutation(
         description="Learn a new model beside serving, and go live with it. Answers at once; "
         "follow the run with `trainingRun`."
@@ -463,7 +566,7 @@ class Subscription:
 
 
 def _recommend(
-    context: Context,
+    info: Info[Context, None],
     user_ids: list[strawberry.ID],
     first: int,
     where: JobFilter | None,
@@ -472,10 +575,19 @@ def _recommend(
 ) -> list[RecommendationList]:
     if len(user_ids) > MAX_BATCH:
         raise InputError(f"{argument} holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", argument)
-    services = context.services
+    services = info.context.services
     ids = [parse_id(user_id, argument) for user_id in user_ids]
-    lists = services.recommending.for_users(ids, first, _filter(where), exclude, context.live)
-    wanted = {item.job_id for list_ in lists for item in list_.items}
+    reasons = most_asked_for(info, "reasons", 3)
+    lists = services.recommending.for_users(
+        ids, first, _filter(where), exclude, info.context.live, reasons
+    )
+    return _shown(services, lists)
+
+
+def _shown(services: Services, lists: Sequence[ListOfRecommendations]) -> list[RecommendationList]:
+    items = [item for list_ in lists for item in list_.items]
+    wanted = {item.job_id for item in items}
+    wanted |= {reason.job_id for item in items for reason in item.reasons}
     jobs = _jobs(services, list(wanted))
     return [RecommendationList.from_domain(list_, jobs) for list_ in lists]
 

@@ -15,10 +15,13 @@ from strawberry.scalars import JSON
 from strawberry.types.enum import StrawberryEnumDefinition
 
 from application.managing import Comparison
+from application.recommending import MAX_FIRST
 from application.recommending import RecommendationList as ListOfRecommendations
 from application.recommending import SimilarJobList as ListOfSimilarJobs
-from domain import model, runs
+from application.recording import Done
+from domain import explaining, model, runs
 from domain.errors import InputError
+from domain.explaining import Verdict
 from domain.model import MAX_ID, ActivityKind, RecommendationSource, ShortfallReason
 from domain.ports import JobCursor, JobPage
 from domain.runs import RunStatus, TrainingPhase
@@ -57,6 +60,21 @@ _expose(
         RecommendationSource.POPULAR: "It is popular with everybody.",
         RecommendationSource.NEW: "It came after the training; its text speaks for it.",
     },
+)
+_expose(
+    Verdict,
+    "Where a job stands for a person: the first that applies.",
+    {
+        Verdict.UNKNOWN: "Neither the catalogue nor the model knows it.",
+        Verdict.NOT_LISTED: "The catalogue does not hold it.",
+        Verdict.CLOSED: "Nobody can apply now.",
+        Verdict.NOT_LEARNED: "The model does not know it yet, and its text tells nothing.",
+        Verdict.DISMISSED: "The person dismissed it.",
+        Verdict.EXCLUDED: "The person did with it what `exclude` names.",
+        Verdict.FILTERED: "It does not satisfy `where`.",
+        Verdict.RANKED: "It is in their list, at `rank`.",
+    },
+    name="WhyNotVerdict",
 )
 _expose(
     ShortfallReason,
@@ -219,6 +237,18 @@ class Model:
         )
 
 
+@strawberry.type(description="What one job of a person's history adds to a recommendation.")
+class Reason:
+    job: Job = strawberry.field(description="The job of the history.")
+    kinds: list[ActivityKind] = strawberry.field(description="What the person did with it.")
+    contribution: float = strawberry.field(
+        description="In units of the score. Those of the whole history add up to the score."
+    )
+    share: float = strawberry.field(
+        description="Of the score. Those of the whole history add up to 1; one may be negative."
+    )
+
+
 @strawberry.type(description="A job recommended to somebody.")
 class Recommendation:
     rank: int = strawberry.field(description="1 for the best.")
@@ -229,6 +259,104 @@ class Recommendation:
     )
     source: RecommendationSource = strawberry.field(description="Why the job stands here.")
     job: Job = strawberry.field(description="The job.")
+    all_reasons: strawberry.Private[list[Reason]]
+
+    @strawberry.field(
+        description="The jobs of the person's own history that add most to the score, by the "
+        "model's arithmetic, the strongest first. None where no activity speaks for the job: "
+        "`source` is the reason then."
+    )
+    def reasons(
+        self,
+        first: Annotated[
+            int, strawberry.argument(description=f"How many at most, 1 to {MAX_FIRST}.")
+        ] = 3,
+    ) -> list[Reason]:
+        # The root has looked ahead, and found out as many as are asked for
+        return self.all_reasons[:first]
+
+
+@strawberry.type(description="Where a job stands for a person.")
+class WhyNot:
+    job: Job = strawberry.field(description="The job.")
+    verdict: Verdict = strawberry.field(description="Why it is not in their list, or that it is.")
+    rank: int | None = strawberry.field(
+        description="In their whole list, 1 for the best; null unless RANKED."
+    )
+    score: float | None = strawberry.field(
+        description="What the rank follows from; null unless RANKED."
+    )
+    source: RecommendationSource | None = strawberry.field(
+        description="Why it stands there; null unless RANKED."
+    )
+
+    @classmethod
+    def from_domain(cls, answer: explaining.WhyNot, jobs: Jobs) -> WhyNot:
+        """Return an answer."""
+        return cls(
+            job=jobs[answer.job_id],
+            verdict=answer.verdict,
+            rank=answer.rank,
+            score=answer.score,
+            source=answer.source,
+        )
+
+
+@strawberry.input(description="What a visitor did with a job.")
+class ActivityInput:
+    job_id: strawberry.ID = strawberry.field(description="The job's id.")
+    kind: ActivityKind = strawberry.field(description="What they did.")
+
+
+@strawberry.input(description="What a person did with a job.")
+class RecordedActivityInput:
+    user_id: strawberry.ID = strawberry.field(description="The person's id.")
+    job_id: strawberry.ID = strawberry.field(description="The job's id.")
+    kind: ActivityKind = strawberry.field(description="What they did.")
+    at: datetime | None = strawberry.field(default=None, description="When; now if left out.")
+
+    def to_domain(self) -> Done | InputError:
+        """Return the activity, or why it cannot be read."""
+        try:
+            return Done(
+                parse_id(self.user_id, "userId"), parse_id(self.job_id, "jobId"), self.kind, self.at
+            )
+        except InputError as error:
+            return error
+
+
+@strawberry.input(description="What people did.")
+class RecordActivitiesInput:
+    activities: list[RecordedActivityInput] = strawberry.field(description="At most 1,000.")
+
+
+@strawberry.type(description="What became of one activity.")
+class ActivityOutcome:
+    recorded: bool = strawberry.field(
+        description="Whether it was recorded. It counts in the next answer, then."
+    )
+    message: str | None = strawberry.field(description="Why it was not; null where it was.")
+
+
+@strawberry.type(description="What became of activities.")
+class RecordActivitiesResult:
+    recorded: int = strawberry.field(description="How many were recorded.")
+    outcomes: list[ActivityOutcome] = strawberry.field(
+        description="One for each activity, in the same order."
+    )
+
+    @classmethod
+    def from_domain(cls, outcomes: list[InputError | None]) -> RecordActivitiesResult:
+        """Return what became of activities."""
+        return cls(
+            recorded=outcomes.count(None),
+            outcomes=[
+                ActivityOutcome(
+                    recorded=error is None, message=None if error is None else str(error)
+                )
+                for error in outcomes
+            ],
+        )
 
 
 @strawberry.type(description="Jobs for one person, best first.")
@@ -246,11 +374,23 @@ class RecommendationList:
     def from_domain(cls, answer: ListOfRecommendations, jobs: Jobs) -> RecommendationList:
         """Return one person's list."""
         return cls(
-            user_id=_id(answer.user_id),
+            user_id=None if answer.user_id is None else _id(answer.user_id),
             model=Model.from_domain(answer.model),
             items=[
                 Recommendation(
-                    rank=item.rank, score=item.score, source=item.source, job=jobs[item.job_id]
+                    rank=item.rank,
+                    score=item.score,
+                    source=item.source,
+                    job=jobs[item.job_id],
+                    all_reasons=[
+                        Reason(
+                            job=jobs[reason.job_id],
+                            kinds=list(reason.kinds),
+                            contribution=reason.contribution,
+                            share=reason.share,
+                        )
+                        for reason in item.reasons
+                    ],
                 )
                 for item in answer.items
             ],

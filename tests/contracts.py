@@ -20,7 +20,7 @@ from domain.errors import (
     SnapshotMissing,
     TrainingCancelled,
 )
-from domain.model import ActivityKind, Job, JobFilter, TimeWindow, User
+from domain.model import MAX_ID, Activity, ActivityKind, Job, JobFilter, TimeWindow, User
 from domain.ports import Begun, Busy, JobCursor, KeyReused, Replayed, nobody
 from domain.runs import Manifest, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from tests.fakes import Event, ManualClock
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Catalog,
         JobPage,
         Lease,
+        RecentActivities,
         SnapshotStore,
         TrainingRuns,
     )
@@ -905,3 +906,40 @@ def end(runs: TrainingRuns, begun: Begun) -> TrainingRun:
     ended = runs.update(begun.run.id, status=RunStatus.SUCCEEDED, phase=TrainingPhase.ENDED)
     begun.lease.close()
     return ended
+
+
+class RecentActivitiesContract:
+    """What is told of the time since a model was trained."""
+
+    @abstractmethod
+    def recent(self) -> RecentActivities:
+        """Return what holds nothing yet."""
+
+    def test_what_was_recorded_is_told_of_those_asked_about(self) -> None:
+        recent = self.recent()
+
+        recent.append(
+            [
+                Activity(1, 7, ActivityKind.IMPRESSION, at(1)),
+                Activity(2, 7, ActivityKind.APPLY, at(2)),
+                Activity(1, 7, ActivityKind.DISMISS, at(3)),
+            ]
+        )
+        tally = recent.since({}, np.array([3, 1, 1]))
+
+        assert (tally.user_ids.tolist(), tally.job_ids.tolist()) == ([1], [7])
+        assert tally.counts[0, ActivityKind.IMPRESSION] == 1
+        assert tally.counts[0, ActivityKind.DISMISS] == 1
+        assert tally.total() == 2
+        assert tally.first_at.tolist() == [at(1).timestamp()]
+        assert tally.last_at.tolist() == [at(3).timestamp()]
+
+    def test_each_question_tells_of_all_that_came_before_it(self) -> None:
+        recent = self.recent()
+
+        for count in range(1, 4):
+            recent.append([Activity(MAX_ID, 5, ActivityKind.REDIRECT, at(count))])
+            assert recent.since({}, np.array([MAX_ID])).total() == count
+
+    def test_nothing_is_told_where_nothing_was_recorded(self) -> None:
+        assert len(self.recent().since({}, np.array([1, 2]))) == 0

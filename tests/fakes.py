@@ -20,6 +20,7 @@ from domain.errors import (
     TrainingCancelled,
 )
 from domain.model import (
+    Activity,
     ActivityKind,
     ActivityTally,
     IdArray,
@@ -45,6 +46,7 @@ from domain.ports import (
     KeyReused,
     Lease,
     OnProgress,
+    RecentActivities,
     Replayed,
     Snapshot,
     SnapshotStore,
@@ -105,6 +107,24 @@ class FakeActivityLog(ActivityLog):
         )
         outside = total - len(inside)
         return tally, ReadReport(file="memory", read=total, used=total, outside=outside)
+
+
+class FakeRecentActivities(RecentActivities):
+    def __init__(self) -> None:
+        self.activities: list[Activity] = []
+
+    def append(self, activities: Sequence[Activity]) -> None:
+        self.activities += activities
+
+    def since(self, read_to: Mapping[str, Any], user_ids: IdArray) -> ActivityTally:  # noqa: ARG002 - no model has read it
+        wanted = set(user_ids.tolist())
+        found = [activity for activity in self.activities if activity.user_id in wanted]
+        return ActivityTally.from_events(
+            [activity.user_id for activity in found],
+            [activity.job_id for activity in found],
+            [int(activity.kind) for activity in found],
+            [activity.at.timestamp() for activity in found],
+        )
 
 
 class FakeCatalog(CatalogStore):

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog
+from adapters.live_log import JsonlRecentActivities
 from adapters.runs import FileLease, SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from tests.contracts import (
     ActivityLogContract,
     CatalogContract,
+    RecentActivitiesContract,
     SnapshotStoreContract,
     TrainingRunsContract,
 )
@@ -23,6 +25,7 @@ from tests.fakes import (
     FakeActivityLog,
     FakeCatalog,
     FakeLease,
+    FakeRecentActivities,
     FakeSnapshotStore,
     FakeTrainingRuns,
     ManualClock,
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from domain.model import Job, User
-    from domain.ports import ActivityLog, Lease, SnapshotStore, TrainingRuns
+    from domain.ports import ActivityLog, Lease, RecentActivities, SnapshotStore, TrainingRuns
     from tests.contracts import EditableCatalog
 
 
@@ -58,6 +61,20 @@ class TestJsonlActivityLog(ActivityLogContract):
         ]
         (self.folder / "activities.jsonl").write_text("".join(f"{line}\n" for line in lines))
         return JsonlActivityLog(self.folder)
+
+
+class TestFakeRecentActivities(RecentActivitiesContract):
+    def recent(self) -> RecentActivities:
+        return FakeRecentActivities()
+
+
+class TestJsonlRecentActivities(RecentActivitiesContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+
+    def recent(self) -> RecentActivities:
+        return JsonlRecentActivities(self.folder)
 
 
 class _EditableFake:

@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from implicit.cpu.als import AlternatingLeastSquares
+from scipy.sparse import csr_matrix
 
 from adapters import factors as kernel
-from adapters.factors import FactorRecommender
+from adapters.factors import FactorRecommender, HalfStep
 from domain.errors import SnapshotCorrupt
+from domain.model import History
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -328,3 +331,94 @@ def test_a_missing_array_is_refused_by_name(missing: str) -> None:
     del stored[missing]
     with pytest.raises(SnapshotCorrupt, match=missing):
         FactorRecommender.from_arrays(stored)
+
+
+class TestFoldIn:
+    """Histories become factors by the trainer's own half-step."""
+
+    @staticmethod
+    def model(alpha: float = 2.0, regularization: float = 0.05) -> tuple[Any, FactorRecommender]:
+        random = np.random.default_rng(5)
+        library = AlternatingLeastSquares(
+            factors=6, alpha=alpha, regularization=regularization, num_threads=1
+        )
+        library.user_factors = random.standard_normal((3, 6), np.float32)
+        library.item_factors = random.standard_normal((40, 6), np.float32)
+        jobs = np.array(library.item_factors)
+        jobs.flags.writeable = False
+        return library, FactorRecommender(
+            library.user_factors, jobs, HalfStep(alpha, regularization)
+        )
+
+    @staticmethod
+    def histories(count: int = 5) -> list[History]:
+        random = np.random.default_rng(6)
+        return [
+            History(
+                np.sort(random.choice(40, size, replace=False)),
+                random.uniform(0.2, 20, size).astype(np.float32),
+                np.ones(size, np.uint8),
+            )
+            for size in range(1, count + 1)
+        ]
+
+    @pytest.mark.parametrize("alpha", [1.0, 2.0, 40.0])
+    def test_scores_are_those_of_the_library_for_a_recalculated_person(self, alpha: float) -> None:
+        library, recommender = self.model(alpha)
+        everything, nothing = np.ones(40, np.bool_), np.empty(0, np.int64)
+        for history in self.histories():
+            row = csr_matrix((history.scores, ([0] * len(history), history.jobs)), shape=(1, 40))
+            expected = library.item_factors @ library.recalculate_user(0, row)
+
+            (ranked,) = recommender.fold_in([history], 40, everything, [nothing])
+
+            assert ranked.scores == pytest.approx(expected[ranked.jobs], rel=1e-4, abs=1e-4)
+
+    def test_a_batch_gives_each_history_the_list_that_it_gets_alone(self) -> None:
+        _, recommender = self.model()
+        everything, nothing = np.ones(40, np.bool_), np.empty(0, np.int64)
+        histories = self.histories(9)
+
+        together = recommender.fold_in(histories, 10, everything, [nothing] * 9)
+
+        for history, ranked in zip(histories, together, strict=True):
+            (alone,) = recommender.fold_in([history], 10, everything, [nothing])
+            assert alone.jobs.tolist() == ranked.jobs.tolist()
+            assert alone.scores.tolist() == ranked.scores.tolist()
+
+    def test_contributions_add_up_to_the_scores(self) -> None:
+        _, recommender = self.model()
+        for history in self.histories():
+            (ranked,) = recommender.fold_in(
+                [history], 40, np.ones(40, np.bool_), [np.empty(0, np.int64)]
+            )
+
+            found = recommender.contributions(history, ranked.jobs)
+
+            assert found.shape == (40, len(history))
+            assert found.sum(axis=1) == pytest.approx(ranked.scores, rel=1e-5, abs=1e-5)
+
+    def test_a_history_of_nothing_gets_nothing(self) -> None:
+        _, recommender = self.model()
+        empty = History(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.uint8))
+
+        (ranked,) = recommender.fold_in([empty], 5, np.ones(40, np.bool_), [np.empty(0, np.int64)])
+
+        assert len(ranked) == 0
+
+    @pytest.mark.parametrize("position", [-1, 40])
+    def test_a_job_beyond_the_catalogue_is_refused(self, position: int) -> None:
+        _, recommender = self.model()
+        beyond = History(np.array([position]), np.ones(1, np.float32), np.ones(1, np.uint8))
+
+        with pytest.raises(IndexError, match="positions reach"):
+            recommender.fold_in([beyond], 5, np.ones(40, np.bool_), [np.empty(0, np.int64)])
+
+    def test_further_jobs_leave_what_the_learned_ones_weigh(self) -> None:
+        _, recommender = self.model()
+        (history, *_) = self.histories(1)
+        more = recommender.with_jobs(np.ones((3, 6), np.float32))
+
+        before = recommender.contributions(history, np.arange(40))
+
+        assert more.contributions(history, np.arange(40)) == pytest.approx(before)

@@ -171,6 +171,45 @@ query ModelAndRuns($first: Int!) {
     variables: { first: 5 },
   },
   {
+    query: `# Why these jobs? What the person did that
+# speaks for each, and where a certain job
+# stands for them, or why it does not.
+# Below: jobs for a visitor by what they did
+# in this session; nothing of it is kept.
+query Why($userId: ID!, $jobId: ID!, $did: [ActivityInput!]!) {
+  recommendations(userId: $userId, first: 3) {
+    items {
+      source
+      score
+      job {
+        title
+      }
+      reasons {
+        share
+        kinds
+        job {
+          title
+        }
+      }
+    }
+  }
+  whyNot(userId: $userId, jobId: $jobId) {
+    verdict
+    rank
+  }
+  sessionRecommendations(activities: $did, first: 3) {
+    items {
+      source
+      job {
+        title
+      }
+    }
+  }
+}
+`,
+    variables: { userId: "1", jobId: "3", did: [{ jobId: "3", kind: "REDIRECT" }] },
+  },
+  {
     query: `# For administrators: write the token that
 # serve printed into the Headers tab below:
 #  {"Authorization": "Bearer <the token>"}
