@@ -6,12 +6,19 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 
-from domain.errors import InputError, ModelNotReady, SnapshotCorrupt, SnapshotError
+from domain.errors import (
+    CatalogUnavailable,
+    InputError,
+    ModelNotReady,
+    SnapshotCorrupt,
+    SnapshotError,
+)
 from domain.model import (
     MAX_ID,
     ActivityKind,
@@ -153,12 +160,17 @@ class Models:
 
 @dataclass(frozen=True)
 class RecommendationList:
-    """Jobs for one person, best first."""
+    """Jobs for one person, best first.
+
+    Attributes:
+        is_partial: whether the catalogue does not answer, so that changes may not be heeded.
+    """
 
     user_id: int
     model: Manifest
     items: tuple[Recommendation, ...]
     shortfall: ShortfallReason | None
+    is_partial: bool = False
 
 
 class SimilarJob(NamedTuple):
@@ -171,26 +183,40 @@ class SimilarJob(NamedTuple):
 
 @dataclass(frozen=True)
 class SimilarJobList:
-    """Jobs that resemble a job, best first."""
+    """Jobs that resemble a job, best first.
+
+    Attributes:
+        is_partial: whether the catalogue does not answer, so that changes may not be heeded.
+    """
 
     job_id: int
     model: Manifest
     items: tuple[SimilarJob, ...]
+    is_partial: bool = False
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The jobs that may be recommended, until one opens or closes."""
+    """The jobs that may be recommended, until one opens or closes or the catalogue changes.
+
+    Attributes:
+        erased: shape (users,), whom the model knows and may not know any more.
+        is_partial: whether they are what was last known, since the catalogue does not answer.
+    """
 
     eligible: BoolArray
     count: int
     popular: Ranked
+    erased: BoolArray
+    revision: int
     valid_until: float
+    is_partial: bool = False
 
     @property
     def nbytes(self) -> int:
         """How much memory they take."""
-        return self.eligible.nbytes + self.popular.jobs.nbytes + self.popular.scores.nbytes
+        arrays = (self.eligible, self.popular.jobs, self.popular.scores, self.erased)
+        return sum(array.nbytes for array in arrays)
 
 
 class Recommending:
@@ -204,9 +230,7 @@ class Recommending:
         self._ranking = ranking
         self._clock = clock
         self._lock = threading.Lock()
-        self._remembered: OrderedDict[tuple[str, int, JobFilter | None], _Candidates] = (
-            OrderedDict()
-        )
+        self._remembered: OrderedDict[tuple[str, JobFilter | None], _Candidates] = OrderedDict()
 
     def for_users(
         self,
@@ -218,7 +242,8 @@ class Recommending:
     ) -> list[RecommendationList]:
         """Recommend jobs to people; one list for each id, in the same order.
 
-        Somebody whom the model does not know gets popular jobs.
+        Somebody whom the model does not know, or who was erased, gets popular jobs. Where the
+        catalogue does not answer, what was last known of it counts.
 
         Args:
             user_ids: at most MAX_BATCH; may repeat.
@@ -242,6 +267,7 @@ class Recommending:
         where = None if where == JobFilter() else where
         candidates = self._candidates(model, where)
         positions = model.interactions.users.positions(user_ids)
+        positions[(positions >= 0) & candidates.erased[positions]] = -1
         known = positions[positions >= 0]
         excluded = [model.interactions.jobs_done(int(user), exclude) for user in known]
         ranked = iter(
@@ -277,20 +303,41 @@ class Recommending:
             InputError: an argument is out of bounds.
             ModelNotReady: no model is live.
         """
-        _check_first(first)
         _check_id(job_id, "jobId")
+        return self.similar_lists([job_id], first, where, model).get(job_id)
+
+    def similar_lists(
+        self,
+        job_ids: Sequence[int],
+        first: int,
+        where: JobFilter | None = None,
+        model: LiveModel | None = None,
+    ) -> dict[int, SimilarJobList]:
+        """Return what resembles each of those jobs that the model knows.
+
+        Raises:
+            InputError: `first` is out of bounds.
+            ModelNotReady: no model is live.
+        """
+        _check_first(first)
         model = model or self._models.live
-        position = model.interactions.jobs.position(job_id)
-        if position is None:
-            return None
-        eligible = self._candidates(model, None if where == JobFilter() else where).eligible
-        ranked = model.recommender.similar(position, first, eligible)
-        ids = model.interactions.jobs.ids[ranked.jobs].tolist()
-        items = (
-            SimilarJob(rank, id_, score)
-            for rank, (id_, score) in enumerate(zip(ids, ranked.scores.tolist(), strict=True), 1)
-        )
-        return SimilarJobList(job_id, model.manifest, tuple(items))
+        positions = model.interactions.jobs.positions(job_ids).tolist()
+        known = [(id_, at) for id_, at in zip(job_ids, positions, strict=True) if at >= 0]
+        if not known:
+            return {}
+        candidates = self._candidates(model, None if where == JobFilter() else where)
+        lists = {}
+        for job_id, position in known:
+            ranked = model.recommender.similar(position, first, candidates.eligible)
+            ids = model.interactions.jobs.ids[ranked.jobs].tolist()
+            rows = enumerate(zip(ids, ranked.scores.tolist(), strict=True), 1)
+            lists[job_id] = SimilarJobList(
+                job_id,
+                model.manifest,
+                tuple(SimilarJob(rank, id_, score) for rank, (id_, score) in rows),
+                candidates.is_partial,
+            )
+        return lists
 
     def _list(
         self,
@@ -311,30 +358,45 @@ class Recommending:
             model=model.manifest,
             items=tuple(Recommendation(rank, *row) for rank, row in enumerate(rows, 1)),
             shortfall=self._ranking.shortfall(len(ids), first, candidates.count, filtered=filtered),
+            is_partial=candidates.is_partial,
         )
 
     def _candidates(self, model: LiveModel, where: JobFilter | None) -> _Candidates:
-        """Return which jobs may be recommended now, remembered until a job opens or closes."""
+        """Return which jobs may be recommended now, remembered until that changes."""
         at = self._clock()
-        key = (model.manifest.version, self._catalog.revision, where)
+        key = (model.manifest.version, where)
         with self._lock:
             known = self._remembered.get(key)
-            if known is not None and at.timestamp() < known.valid_until:
-                self._remembered.move_to_end(key)
-                return known
-        standing = self._catalog.standing(model.interactions.jobs.ids, at, where)
-        eligible = self._ranking.eligible(standing)
-        chosen = eligible[model.popular.jobs]
-        candidates = _Candidates(
-            eligible=eligible,
-            count=int(eligible.sum()),
-            popular=Ranked(model.popular.jobs[chosen], model.popular.scores[chosen]),
-            valid_until=standing.valid_until,
-        )
+        try:
+            # Before the content, which may be newer then but never older
+            revision = self._catalog.revision
+            is_current = known is not None and known.revision == revision
+            if known is None or not is_current or at.timestamp() >= known.valid_until:
+                known = self._asked_for(model, where, at, revision)
+        except CatalogUnavailable:
+            return replace(known or self._unasked_for(model, where), is_partial=True)
         with self._lock:
-            self._remembered[key] = candidates
+            self._remembered[key] = known
+            self._remembered.move_to_end(key)
             self._forget()
-        return candidates
+        return known
+
+    def _asked_for(
+        self, model: LiveModel, where: JobFilter | None, at: datetime, revision: int
+    ) -> _Candidates:
+        standing = self._catalog.standing(model.interactions.jobs.ids, at, where)
+        erased = ~np.isnan(self._catalog.erased_at(model.interactions.users.ids))
+        eligible = self._ranking.eligible(standing)
+        return _candidates(model, eligible, erased, revision, standing.valid_until)
+
+    def _unasked_for(self, model: LiveModel, where: JobFilter | None) -> _Candidates:
+        """Return all jobs where nothing is known of them; none where they had to be filtered.
+
+        Nobody counts as known, since anybody may have been erased.
+        """
+        jobs, people = len(model.interactions.jobs), len(model.interactions.users)
+        eligible = np.full(jobs, where is None, dtype=np.bool_)
+        return _candidates(model, eligible, np.ones(people, dtype=np.bool_), 0, 0.0)
 
     def _forget(self) -> None:
         """Drop what was not asked for longest, where too much is remembered."""
@@ -344,6 +406,20 @@ class Recommending:
         ):
             _, forgotten = self._remembered.popitem(last=False)
             held -= forgotten.nbytes
+
+
+def _candidates(
+    model: LiveModel, eligible: BoolArray, erased: BoolArray, revision: int, valid_until: float
+) -> _Candidates:
+    chosen = eligible[model.popular.jobs]
+    return _Candidates(
+        eligible=eligible,
+        count=int(eligible.sum()),
+        popular=Ranked(model.popular.jobs[chosen], model.popular.scores[chosen]),
+        erased=erased,
+        revision=revision,
+        valid_until=valid_until,
+    )
 
 
 def top_lists(

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,6 +200,7 @@ class Change(StrEnum):
     MISSING = "MISSING"
 
 
+@runtime_checkable
 class CatalogStore(Catalog, Protocol):
     """A catalogue that changes while it is read.
 

@@ -58,8 +58,10 @@ class Caller:
         """
         right = PERMISSIONS[operation].get(self.kind)
         if right is None:
+            whom = "admins" if len(PERMISSIONS[operation]) == 1 else "those who say who they are"
+            token = "admin token" if whom == "admins" else "token"
             raise _forbidden(
-                f"{operation} is for admins: send the header `Authorization: Bearer <admin token>`"
+                f"{operation} is for {whom}: send the header `Authorization: Bearer <{token}>`"
             )
         if right is Right.OWN and any(person != self.subject for person in people):
             raise _forbidden(f"{operation} tells a person of themselves only, by their token's sub")
@@ -79,6 +81,8 @@ class Right(Enum):
 
 _EVERYBODY = dict.fromkeys(Kind, Right.ANY)
 _PEOPLE_THEIR_OWN = {**_EVERYBODY, Kind.PERSON: Right.OWN}
+# What somebody studied is for nobody without credentials, not even on this machine
+_KNOWN_THEIR_OWN = {Kind.PERSON: Right.OWN, Kind.SERVICE: Right.ANY, Kind.ADMIN: Right.ANY}
 _ADMINS = {Kind.ADMIN: Right.ANY}
 
 PERMISSIONS: Mapping[str, Mapping[Kind, Right]] = {
@@ -87,6 +91,8 @@ PERMISSIONS: Mapping[str, Mapping[Kind, Right]] = {
     "similarJobs": _EVERYBODY,
     "job": _EVERYBODY,
     "jobs": _EVERYBODY,
+    "employer": _EVERYBODY,
+    "user": _KNOWN_THEIR_OWN,
     "model": _EVERYBODY,
     "trainingRun": _EVERYBODY,
     "trainingRuns": _EVERYBODY,
@@ -96,6 +102,11 @@ PERMISSIONS: Mapping[str, Mapping[Kind, Right]] = {
     "cancelTrainingRun": _ADMINS,
     "promoteModel": _ADMINS,
     "rollbackModel": _ADMINS,
+    "upsertJobs": _ADMINS,
+    "closeJobs": _ADMINS,
+    "removeJobs": _ADMINS,
+    "upsertUsers": _ADMINS,
+    "eraseUser": _ADMINS,
 }
 """Who may do what. Nobody is anonymous where credentials are required."""
 

@@ -13,6 +13,7 @@ from adapters.factors import FactorRecommender
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog, Tolerance
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
+from application.cataloguing import Cataloguing
 from application.evaluating import Evaluating
 from application.managing import ModelManagement
 from application.recommending import Models, Recommending
@@ -20,6 +21,8 @@ from application.training import LearningPolicy, Training
 from domain.errors import SnapshotCorrupt, TrainingError
 from domain.ports import (
     Arrays,
+    Catalog,
+    CatalogStore,
     Clock,
     Recipe,
     Recommender,
@@ -106,6 +109,11 @@ def _evaluating(
     )
 
 
+def _cataloguing(catalog: Catalog, clock: Clock) -> Cataloguing | None:
+    """Return the write side of the catalogue; None where it is read from files."""
+    return Cataloguing(catalog, clock) if isinstance(catalog, CatalogStore) else None
+
+
 def _libraries() -> Mapping[str, str]:
     return {name: version(name) for name in ("jobrec", "implicit", "numpy", "scipy")}
 
@@ -164,6 +172,9 @@ class Container(containers.DeclarativeContainer):
     )
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
         Recommending, models, catalog, ranking, clock
+    )
+    cataloguing: providers.Provider[Cataloguing | None] = providers.ThreadSafeSingleton(
+        _cataloguing, catalog, clock
     )
     management: providers.Provider[ModelManagement] = providers.ThreadSafeSingleton(
         ModelManagement, snapshots, models

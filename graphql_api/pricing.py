@@ -53,7 +53,7 @@ JOBS_A_UNIT = 70
 _MAX_ITEMS = 10 * MAX_BATCH
 """Of a list among the variables: longer ones are refused before they are even coerced."""
 
-_FIELDS_THAT_RANK = {"recommendations", "batchRecommendations", "similarJobs"}
+_FIELDS_THAT_RANK = {"recommendations", "batchRecommendations", "similarJobs", "similar"}
 _OWN_PRICES = {"compareModels": 2 * COMPARED_PEOPLE * LIST_PRICE}
 
 _STATED_LENGTHS = {

@@ -24,35 +24,58 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext, ExecutionResult, Info, get_object_definition
 from strawberry.types.graphql import OperationType
+from strawberry.types.nodes import Selection
 from strawberry.utils.str_converters import to_camel_case
 
+from application.cataloguing import Cataloguing
 from application.managing import ModelManagement
 from application.recommending import MAX_BATCH, MAX_FIRST, LiveModel, Models, Recommending
 from application.training import Retraining
-from domain.errors import InputError, ModelNotReady, RunMissing, SnapshotError, SnapshotMissing
+from domain.errors import (
+    CatalogUnavailable,
+    InputError,
+    ModelNotReady,
+    RunMissing,
+    SnapshotError,
+    SnapshotMissing,
+)
 from domain.model import ActivityKind
 from domain.model import JobFilter as DomainFilter
-from domain.ports import Begun, Busy, Catalog, Clock, KeyReused, SnapshotStore, TrainingRuns
+from domain.ports import (
+    Begun,
+    Busy,
+    Catalog,
+    Clock,
+    JobPage,
+    KeyReused,
+    SnapshotStore,
+    TrainingRuns,
+)
 from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
 from graphql_api.auth import Caller
+from graphql_api.cataloguing import CatalogueMutations
 from graphql_api.following import Followers
+from graphql_api.gathering import Gathering
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
+from graphql_api.outages import RETRY_SECONDS, Outages
 from graphql_api.profiles import HiddenSchema, without_suggestion
 from graphql_api.runtime import Runtime
+from graphql_api.selections import WantedEmployers, WantedJobs, below, fields_of
 from graphql_api.settings import Profile
 from graphql_api.types import (
     CancelTrainingRunInput,
     CancelTrainingRunResult,
+    Employer,
     IdempotencyKeyReused,
     Job,
     JobConnection,
     JobFilter,
-    Jobs,
     Model,
     ModelComparison,
     ModelNotUsable,
     ModelPromoted,
+    Partial,
     PromoteModelInput,
     PromoteModelResult,
     RecommendationList,
@@ -64,6 +87,7 @@ from graphql_api.types import (
     TrainingRun,
     TrainingRunCancelled,
     TrainingRunEnded,
+    User,
     decode_cursor,
     parse_id,
 )
@@ -95,6 +119,8 @@ class Services:
     retraining: Retraining
     management: ModelManagement
     clock: Clock
+    outages: Outages
+    cataloguing: Cataloguing | None
 
 
 @dataclass
@@ -105,6 +131,7 @@ class Context:
         caller: on a web socket, anonymous until it has connected.
         remote: the address that the request comes from.
         connection_params: what a web socket's client said of itself when it connected.
+        partial: why the operation's answer holds less than was asked for.
     """
 
     services: Services
@@ -113,6 +140,7 @@ class Context:
     pinned: LiveModel | None = None
     socket: WebSocket | None = None
     connection_params: Mapping[str, object] = field(default_factory=dict)
+    partial: Partial | None = None
 
     @property
     def live(self) -> LiveModel:
@@ -179,7 +207,7 @@ class Query:
         exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
     ) -> RecommendationList | None:
         lists = await info.context.services.runtime.run(
-            _recommend, info.context, [user_id], first, where, exclude, "userId"
+            _recommend, info, [user_id], first, where, exclude, "userId"
         )
         return lists[0]
 
@@ -199,7 +227,7 @@ class Query:
         exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
     ) -> list[RecommendationList] | None:
         return await info.context.services.runtime.run(
-            _recommend, info.context, user_ids, first, where, exclude, "userIds"
+            _recommend, info, user_ids, first, where, exclude, "userIds"
         )
 
     @strawberry.field(
@@ -221,8 +249,12 @@ class Query:
             )
             if answer is None:
                 return None
-            ids = [answer.job_id, *(item.job_id for item in answer.items)]
-            return SimilarJobList.from_domain(answer, _jobs(services, ids))
+            chosen, gathering = _chosen(info), _gathering(info)
+            own = gathering.jobs(WantedJobs.of(below(chosen, "job")), [answer.job_id])
+            ids = [item.job_id for item in answer.items]
+            jobs = gathering.jobs(WantedJobs.of(below(chosen, "items", "job")), ids)
+            _note(info.context, is_partial=answer.is_partial or gathering.is_partial)
+            return SimilarJobList.from_domain(answer, own, jobs)
 
         return await services.runtime.run(find)
 
@@ -236,8 +268,14 @@ class Query:
 
         def find() -> Job | None:
             job_id = parse_id(id, "id")
-            job = services.catalog.jobs([job_id]).get(job_id)
-            return None if job is None else Job.from_domain(job, services.clock())
+            wanted, gathering = WantedJobs.of(_chosen(info)), _gathering(info)
+            fields = frozenset({"id"} | wanted.fields)
+            known = services.outages.watch(lambda: services.catalog.jobs([job_id], fields))
+            if job_id not in known:
+                return None
+            jobs = gathering.page(wanted, JobPage([known[job_id]], has_next=False))
+            _note(info.context, is_partial=gathering.is_partial)
+            return jobs[job_id]
 
         return await services.runtime.run(find)
 
@@ -263,13 +301,59 @@ class Query:
             _check_first(first)
             if ids is not None and len(ids) > MAX_BATCH:
                 raise InputError(f"ids holds {len(ids):,} ids, at most {MAX_BATCH:,}", "ids")
-            page = services.catalog.page(
-                _filter(where) or DomainFilter(),
-                None if ids is None else [parse_id(id_, "ids") for id_ in ids],
-                None if after is None else decode_cursor(after),
-                first,
+            narrowed = None if ids is None else [parse_id(id_, "ids") for id_ in ids]
+            cursor = None if after is None else decode_cursor(after)
+            page = services.outages.watch(
+                lambda: services.catalog.page(
+                    _filter(where) or DomainFilter(), narrowed, cursor, first
+                )
             )
-            return JobConnection.from_domain(page, services.clock(), is_continued=after is not None)
+            wanted, gathering = (
+                WantedJobs.of(below(_chosen(info), "edges", "node")),
+                _gathering(info),
+            )
+            jobs = gathering.page(wanted, page)
+            _note(info.context, is_partial=gathering.is_partial)
+            return JobConnection.from_domain(page, jobs, is_continued=after is not None)
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(
+        description="Who offers jobs under a name, whatever its case; null where nobody does."
+    )
+    async def employer(
+        self,
+        info: Info[Context, None],
+        name: Annotated[str, strawberry.argument(description="The employer's whole name.")],
+    ) -> Employer | None:
+        services = info.context.services
+
+        def find() -> Employer | None:
+            where = DomainFilter(employer=name)
+            page = services.outages.watch(lambda: services.catalog.page(where, None, None, 1))
+            if not page.jobs:
+                return None
+            return _gathering(info).employer(
+                WantedEmployers.of(_chosen(info)), page.jobs[0].employer or name
+            )
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(
+        description="A person of the catalogue, null where there is none of that id: for "
+        "themselves, services and admins."
+    )
+    async def user(
+        self,
+        info: Info[Context, None],
+        id: Annotated[strawberry.ID, strawberry.argument(description="The person's id.")],  # noqa: A002 - the schema's word
+    ) -> User | None:
+        services = info.context.services
+
+        def find() -> User | None:
+            user_id = parse_id(id, "id")
+            known = services.outages.watch(lambda: services.catalog.users([user_id]))
+            return User.from_domain(known[user_id]) if user_id in known else None
 
         return await services.runtime.run(find)
 
@@ -342,7 +426,10 @@ class Query:
                 comparison = services.management.compare(str(a), str(b), first)
             except SnapshotMissing:
                 return None
-            jobs = _jobs(services, [moved.job_id for moved in comparison.moved])
+            wanted = WantedJobs.of(below(_chosen(info), "moved", "job"))
+            gathering = _gathering(info)
+            jobs = gathering.jobs(wanted, [moved.job_id for moved in comparison.moved])
+            _note(info.context, is_partial=gathering.is_partial)
             return ModelComparison.from_domain(comparison, jobs)
 
         return await services.runtime.run(compare)
@@ -350,7 +437,7 @@ class Query:
 
 @_authorised
 @strawberry.type(description="What admins may do.")
-class Mutation:
+class Mutation(CatalogueMutations):
     @strawberry.mutation(
         description="Learn a new model beside serving, and go live with it. Answers at once; "
         "follow the run with `trainingRun`."
@@ -462,7 +549,7 @@ class Subscription:
 
 
 def _recommend(
-    context: Context,
+    info: Info[Context, None],
     user_ids: list[strawberry.ID],
     first: int,
     where: JobFilter | None,
@@ -471,20 +558,49 @@ def _recommend(
 ) -> list[RecommendationList]:
     if len(user_ids) > MAX_BATCH:
         raise InputError(f"{argument} holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", argument)
-    services = context.services
+    context, chosen = info.context, _chosen(info)
+    services, gathering = context.services, _gathering(info)
     ids = [parse_id(user_id, argument) for user_id in user_ids]
+    are_people_shown = any(field.name == "user" for field in fields_of(chosen))
+    if are_people_shown:
+        context.caller.authorise("user", user_ids)
     lists = services.recommending.for_users(ids, first, _filter(where), exclude, context.live)
-    wanted = {item.job_id for list_ in lists for item in list_.items}
-    jobs = _jobs(services, list(wanted))
-    return [RecommendationList.from_domain(list_, jobs) for list_ in lists]
+    jobs = gathering.jobs(
+        WantedJobs.of(below(chosen, "items", "job")),
+        {item.job_id for list_ in lists for item in list_.items},
+    )
+    people = gathering.users(list(dict.fromkeys(ids))) if are_people_shown else {}
+    is_partial = any(list_.is_partial for list_ in lists) or gathering.is_partial
+    _note(context, is_partial=is_partial)
+    return [
+        RecommendationList.from_domain(list_, jobs, people.get(list_.user_id)) for list_ in lists
+    ]
 
 
 def _filter(where: JobFilter | None) -> DomainFilter | None:
     return None if where is None else where.to_domain()
 
 
-def _jobs(services: Services, ids: list[int]) -> Jobs:
-    return Jobs(services.catalog.jobs(ids), services.clock())
+def _chosen(info: Info[Context, None]) -> list[Selection]:
+    """Return what is selected on the answer of a root field."""
+    return [inner for root in info.selected_fields for inner in root.selections]
+
+
+def _gathering(info: Info[Context, None]) -> Gathering:
+    services, context = info.context.services, info.context
+    return Gathering(
+        services.catalog,
+        services.recommending,
+        lambda: context.live,
+        services.clock(),
+        services.outages,
+    )
+
+
+def _note(context: Context, *, is_partial: bool) -> None:
+    """Take note of an answer that the catalogue did not help with."""
+    if is_partial:
+        context.partial = Partial.CATALOGUE_UNAVAILABLE
 
 
 def _manifests(services: Services) -> Mapping[str, Manifest]:
@@ -538,8 +654,19 @@ class _OneModel(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         """Pin the model."""
         context: Context = self.execution_context.context
-        self.execution_context.context = replace(context, pinned=context.services.models.current)
+        self.execution_context.context = replace(
+            context, pinned=context.services.models.current, partial=None
+        )
         yield
+
+
+class _Noted(SchemaExtension):
+    """Says beside the data where an answer holds less than was asked for."""
+
+    def get_results(self) -> dict[str, Any]:
+        """Return what is known once the operation was executed."""
+        context: Context = self.execution_context.context
+        return {} if context.partial is None else {"partial": context.partial.value}
 
 
 class _ParserCache(SchemaExtension):
@@ -604,6 +731,7 @@ def create_schema(
         extensions=[
             *extensions,
             _OneModel,
+            _Noted,
             lambda: MaxTokensLimiter(MAX_TOKENS),
             _ParserCache,
             lambda: _Checked(maxsize=CACHED_DOCUMENTS),
@@ -640,6 +768,8 @@ def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
         return _with(error, {"code": "BAD_REQUEST"})
     if isinstance(original, ModelNotReady):
         return _with(error, {"code": "MODEL_NOT_READY", "retryAfter": original.retry_after})
+    if isinstance(original, CatalogUnavailable):
+        return _with(error, {"code": "CATALOGUE_UNAVAILABLE", "retryAfter": RETRY_SECONDS})
     if original is None or isinstance(original, GraphQLError):
         # The caller's document or variables
         code = "GRAPHQL_VALIDATION_FAILED" if is_parsed else "GRAPHQL_PARSE_FAILED"

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import strawberry
 from strawberry.scalars import JSON
@@ -22,9 +22,10 @@ from domain.errors import InputError
 from domain.model import MAX_ID, ActivityKind, RecommendationSource, ShortfallReason
 from domain.ports import JobCursor, JobPage
 from domain.runs import RunStatus, TrainingPhase
+from graphql_api.selections import EMPLOYER_FIRST, SIMILAR_FIRST
 
 
-def _expose(
+def expose(
     enum: type[Enum], description: str, values: Mapping[Any, str], name: str | None = None
 ) -> None:
     """Make an enum of the domain one of GraphQL, with a description of each of its values."""
@@ -34,7 +35,7 @@ def _expose(
         value.description = values[enum[value.name]]
 
 
-_expose(
+expose(
     ActivityKind,
     "What a person did with a job.",
     {
@@ -43,7 +44,7 @@ _expose(
         ActivityKind.APPLY: "They applied.",
     },
 )
-_expose(
+expose(
     RecommendationSource,
     "Why a job stands in a list.",
     {
@@ -53,7 +54,7 @@ _expose(
         RecommendationSource.POPULAR: "It is popular with everybody.",
     },
 )
-_expose(
+expose(
     ShortfallReason,
     "Why a list is shorter than asked for.",
     {
@@ -62,7 +63,7 @@ _expose(
         ShortfallReason.EXCLUDED: "The person has done with all others.",
     },
 )
-_expose(
+expose(
     RunStatus,
     "Where a training run stands; SUCCEEDED, FAILED and CANCELLED are final.",
     {
@@ -74,7 +75,7 @@ _expose(
     },
     name="TrainingRunStatus",
 )
-_expose(
+expose(
     TrainingPhase,
     "What a training run is doing, in the order of doing it.",
     {
@@ -138,44 +139,149 @@ class JobFilter:
         )
 
 
+class Links(Protocol):
+    """Where the jobs of one place lead; all of it was fetched before the answer is put together."""
+
+    def employer(self, name: str) -> Employer:
+        """Return an employer: the same for all its jobs here."""
+
+    def similar(self, job_id: int, first: int) -> SimilarJobList | None:
+        """Return the jobs that resemble one of these; None where the model does not know it."""
+
+    def job_count(self, employer: str) -> int | None:
+        """Return how many jobs an employer has; None where the catalogue does not answer."""
+
+    def employer_jobs(self, employer: str, first: int, after: str | None) -> JobConnection | None:
+        """Return a page of an employer's jobs; None where the catalogue does not answer."""
+
+
+ListLength = Annotated[int, strawberry.argument(description="How many at most, 1 to 100.")]
+
+
+@strawberry.type(description="Who offers jobs.")
+class Employer:
+    name: str = strawberry.field(description="The name, as the adverts spell it.")
+    links: strawberry.Private[Links]
+
+    @strawberry.field(
+        description="How many of its jobs the catalogue holds, open or not; null where the "
+        "catalogue does not answer."
+    )
+    def job_count(self) -> int | None:
+        return self.links.job_count(self.name)
+
+    @strawberry.field(
+        description="Its jobs, newest first; null where the catalogue does not answer."
+    )
+    def jobs(
+        self,
+        first: ListLength = EMPLOYER_FIRST,
+        after: Annotated[
+            str | None, strawberry.argument(description="Go on behind this cursor.")
+        ] = None,
+    ) -> JobConnection | None:
+        return self.links.employer_jobs(self.name, first, after)
+
+
 @strawberry.type(
     description="A job advert. Of a job that the catalogue lacks only the id is known."
 )
 class Job:
     id: strawberry.ID = strawberry.field(description="The dataset's id, a 64-bit integer.")
     title: str | None = strawberry.field(description="The advert's title.")
-    employer: str | None = strawberry.field(description="Who offers the job.")
+    employer: Employer | None = strawberry.field(description="Who offers the job.")
     location: str | None = strawberry.field(description="Where the job is.")
     description: str | None = strawberry.field(description="The advert's text.")
     posted_at: datetime | None = strawberry.field(description="When the advert went up.")
     closes_at: datetime | None = strawberry.field(description="When applications close.")
-    is_open: bool = strawberry.field(description="Whether people can apply now.")
+    is_open: bool = strawberry.field(
+        description="Whether people can apply now, as far as it is known."
+    )
+    links: strawberry.Private[Links]
+
+    @strawberry.field(
+        description="Jobs that the same people are drawn to; null where the model does not know "
+        "the job."
+    )
+    def similar(self, first: ListLength = SIMILAR_FIRST) -> SimilarJobList | None:
+        return self.links.similar(int(self.id), first)
 
     @classmethod
-    def from_domain(cls, job: model.Job, at: datetime) -> Job:
+    def from_domain(cls, job: model.Job, at: datetime, links: Links) -> Job:
         """Return the job as it stands at a time."""
         return cls(
             id=_id(job.id),
             title=job.title,
-            employer=job.employer,
+            employer=None if job.employer is None else links.employer(job.employer),
             location=job.location,
             description=job.description,
             posted_at=job.posted_at,
             closes_at=job.closes_at,
             is_open=job.is_open(at),
+            links=links,
         )
 
 
-class Jobs:
-    """The jobs of one answer, fetched at once, as they stand at its time."""
+class Jobs(Protocol):
+    """The jobs of one place in an answer."""
 
-    def __init__(self, known: Mapping[int, model.Job], at: datetime) -> None:
-        self._known = known
-        self._at = at
+    @property
+    def is_partial(self) -> bool:
+        """Whether the catalogue did not answer what was asked of it."""
 
     def __getitem__(self, job_id: int) -> Job:
-        job = self._known.get(job_id)
-        return Job.from_domain(model.Job(job_id) if job is None else job, self._at)
+        """Return a job; of one that was not found, only the id is known."""
+
+
+class Partial(Enum):
+    """Why an answer holds less than was asked for."""
+
+    CATALOGUE_UNAVAILABLE = "CATALOGUE_UNAVAILABLE"
+
+
+expose(
+    Partial,
+    "Why an answer holds less than was asked for.",
+    {
+        Partial.CATALOGUE_UNAVAILABLE: "The store of jobs and people does not answer: ids and "
+        "scores are right, what else is known of the jobs is left out, and filters and changes "
+        "of the catalogue may not be heeded."
+    },
+)
+
+
+def _partial(*, is_partial: bool) -> Partial | None:
+    return Partial.CATALOGUE_UNAVAILABLE if is_partial else None
+
+
+@strawberry.type(
+    description="A person, as far as recommending knows them: for themselves, services and admins."
+)
+class User:
+    id: strawberry.ID = strawberry.field(description="The dataset's id, a 64-bit integer.")
+    graduation_year: int | None = strawberry.field(description="When they graduate or did.")
+    school_type: str | None = strawberry.field(description="The type of their school.")
+    languages: list[str] = strawberry.field(description="Languages that they speak.")
+    university: str | None = strawberry.field(description="Their university.")
+    degree_subject: str | None = strawberry.field(description="What they study or did.")
+    degree_subject_groups: list[str] = strawberry.field(description="Groups of that subject.")
+    degree_subject_categories: list[str] = strawberry.field(
+        description="Categories of that subject."
+    )
+
+    @classmethod
+    def from_domain(cls, user: model.User) -> User:
+        """Return a person."""
+        return cls(
+            id=_id(user.id),
+            graduation_year=user.graduation_year,
+            school_type=user.school_type,
+            languages=list(user.languages),
+            university=user.university,
+            degree_subject=user.degree_subject,
+            degree_subject_groups=list(user.degree_subject_groups),
+            degree_subject_categories=list(user.degree_subject_categories),
+        )
 
 
 @strawberry.type(description="A measured property of a model.")
@@ -235,9 +341,18 @@ class RecommendationList:
     shortfall: ShortfallReason | None = strawberry.field(
         description="Why there are fewer than `first` jobs; null where there are not."
     )
+    user: User | None = strawberry.field(
+        description="The person, for callers who may see them; null where the catalogue lacks "
+        "them or does not answer."
+    )
+    partial: Partial | None = strawberry.field(
+        description="Why the answer holds less than was asked for; null where it does not."
+    )
 
     @classmethod
-    def from_domain(cls, answer: ListOfRecommendations, jobs: Jobs) -> RecommendationList:
+    def from_domain(
+        cls, answer: ListOfRecommendations, jobs: Jobs, user: model.User | None
+    ) -> RecommendationList:
         """Return one person's list."""
         return cls(
             user_id=_id(answer.user_id),
@@ -249,6 +364,8 @@ class RecommendationList:
                 for item in answer.items
             ],
             shortfall=answer.shortfall,
+            user=None if user is None else User.from_domain(user),
+            partial=_partial(is_partial=answer.is_partial or jobs.is_partial),
         )
 
 
@@ -264,17 +381,21 @@ class SimilarJobList:
     job: Job = strawberry.field(description="The job that the others resemble.")
     model: Model = strawberry.field(description="The model that the whole list comes from.")
     items: list[SimilarJob] = strawberry.field(description="At most `first` jobs.")
+    partial: Partial | None = strawberry.field(
+        description="Why the answer holds less than was asked for; null where it does not."
+    )
 
     @classmethod
-    def from_domain(cls, answer: ListOfSimilarJobs, jobs: Jobs) -> SimilarJobList:
-        """Return the jobs that resemble one."""
+    def from_domain(cls, answer: ListOfSimilarJobs, own: Jobs, jobs: Jobs) -> SimilarJobList:
+        """Return the jobs that resemble one, which is among `own`."""
         return cls(
-            job=jobs[answer.job_id],
+            job=own[answer.job_id],
             model=Model.from_domain(answer.model),
             items=[
                 SimilarJob(rank=item.rank, score=item.score, job=jobs[item.job_id])
                 for item in answer.items
             ],
+            partial=_partial(is_partial=answer.is_partial or jobs.is_partial),
         )
 
 
@@ -298,11 +419,10 @@ class JobConnection:
     page_info: PageInfo = strawberry.field(description="How to go on.")
 
     @classmethod
-    def from_domain(cls, page: JobPage, at: datetime, *, is_continued: bool) -> JobConnection:
+    def from_domain(cls, page: JobPage, jobs: Jobs, *, is_continued: bool) -> JobConnection:
         """Return a page."""
         edges = [
-            JobEdge(cursor=encode_cursor(JobCursor.of(job)), node=Job.from_domain(job, at))
-            for job in page.jobs
+            JobEdge(cursor=encode_cursor(JobCursor.of(job)), node=jobs[job.id]) for job in page.jobs
         ]
         return cls(
             edges=edges,

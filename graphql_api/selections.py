@@ -1,0 +1,149 @@
+"""What an operation wants of the jobs in its answer, told by its selections before anything is read.
+
+Selections of the same place are merged, whatever their aliases: what several of them want is read
+once. What `@skip` and `@include` leave out is not wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from strawberry.types.nodes import SelectedField, Selection
+
+from application.recommending import MAX_FIRST
+from domain.errors import InputError
+
+SIMILAR_FIRST = 10
+EMPLOYER_FIRST = 20
+"""What is meant where `first` is not given."""
+
+_READ_FOR: Mapping[str, frozenset[str]] = {
+    "title": frozenset({"title"}),
+    "employer": frozenset({"employer"}),
+    "location": frozenset({"location"}),
+    "description": frozenset({"description"}),
+    "postedAt": frozenset({"posted_at"}),
+    "closesAt": frozenset({"closes_at"}),
+    "isOpen": frozenset({"posted_at", "closes_at", "closed"}),
+}
+"""Attributes of the domain's job that a field of the graph's is made of; the others need none."""
+
+
+@dataclass
+class WantedJobs:
+    """What is wanted of the jobs of one place.
+
+    Attributes:
+        fields: attributes of the domain's job.
+        similar: what is wanted of lists of similar jobs, by `first`.
+        employer: what is wanted of their employers.
+    """
+
+    fields: set[str] = field(default_factory=set)
+    similar: dict[int, WantedSimilar] = field(default_factory=dict)
+    employer: WantedEmployers | None = None
+
+    @classmethod
+    def of(cls, selections: Iterable[Selection]) -> WantedJobs:
+        """Return what selections on jobs want."""
+        wanted = cls()
+        wanted.add(selections)
+        return wanted
+
+    def add(self, selections: Iterable[Selection]) -> None:
+        """Want what further selections on the same jobs do, too."""
+        for chosen in fields_of(selections):
+            self.fields |= _READ_FOR.get(chosen.name, frozenset())
+            if chosen.name == "similar":
+                first = _first(chosen, SIMILAR_FIRST)
+                self.similar.setdefault(first, WantedSimilar()).add(chosen.selections)
+            elif chosen.name == "employer":
+                self.employer = self.employer or WantedEmployers()
+                self.employer.add(chosen.selections)
+
+
+@dataclass
+class WantedSimilar:
+    """What is wanted of lists of similar jobs: of the jobs that others resemble, and of those."""
+
+    own: WantedJobs = field(default_factory=WantedJobs)
+    others: WantedJobs = field(default_factory=WantedJobs)
+
+    def add(self, selections: Iterable[Selection]) -> None:
+        """Want what further selections on the same lists do, too."""
+        self.own.add(below(selections, "job"))
+        self.others.add(below(selections, "items", "job"))
+
+
+@dataclass
+class WantedEmployers:
+    """What is wanted of employers.
+
+    Attributes:
+        count: whether it is how many jobs they have.
+        jobs: what is wanted of pages of their jobs, by `first` and `after`.
+    """
+
+    count: bool = False
+    jobs: dict[tuple[int, str | None], WantedJobs] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, selections: Iterable[Selection]) -> WantedEmployers:
+        """Return what selections on employers want."""
+        wanted = cls()
+        wanted.add(selections)
+        return wanted
+
+    def add(self, selections: Iterable[Selection]) -> None:
+        """Want what further selections on the same employers do, too."""
+        for chosen in fields_of(selections):
+            if chosen.name == "jobCount":
+                self.count = True
+            elif chosen.name == "jobs":
+                page = (_first(chosen, EMPLOYER_FIRST), chosen.arguments.get("after"))
+                self.jobs.setdefault(page, WantedJobs()).add(
+                    below(chosen.selections, "edges", "node")
+                )
+
+
+def below(selections: Iterable[Selection], *path: str) -> list[Selection]:
+    """Return what is selected at the end of a path of fields."""
+    found = list(selections)
+    for name in path:
+        found = [
+            inner
+            for chosen in fields_of(found)
+            if chosen.name == name
+            for inner in chosen.selections
+        ]
+    return found
+
+
+def fields_of(selections: Iterable[Selection]) -> Iterator[SelectedField]:
+    """Yield the fields that are executed, fragments expanded."""
+    for selection in selections:
+        directives = selection.directives
+        if directives and (
+            _is_true(directives.get("skip", {}).get("if"))
+            or not _is_true(directives.get("include", {}).get("if", True))
+        ):
+            continue
+        if isinstance(selection, SelectedField):
+            yield selection
+        else:
+            # No type of the graph that holds jobs is abstract, so each condition is met
+            yield from fields_of(selection.selections)
+
+
+def _is_true(given: object) -> bool:
+    # The library hands literals on as booleans or as their text, by its version
+    return given is True or given == "true"
+
+
+def _first(chosen: SelectedField, default: int) -> int:
+    given = chosen.arguments.get("first")
+    first = default if given is None else int(given)
+    if not 1 <= first <= MAX_FIRST:
+        raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
+    return first
