@@ -15,7 +15,7 @@ from application.recommending import SimilarJobList as ListOfSimilarJobs
 from domain.errors import CatalogUnavailable
 from domain.model import MAX_FILTER_TEXT, JobFilter, User
 from domain.model import Job as Advert
-from domain.ports import Catalog, JobPage
+from domain.ports import Catalog, JobCursor, JobPage
 from graphql_api.outages import Outages
 from graphql_api.selections import WantedEmployers, WantedJobs
 from graphql_api.types import Employer, Job, JobConnection, SimilarJobList, decode_cursor
@@ -134,17 +134,17 @@ class Gathering:
             places = [place for place in asking if key in _wanted(place).jobs]
             cursor = None if after is None else decode_cursor(after)
             names = {name for place in places for name in place.names}
-            pages = self._for_each(
-                names,
-                lambda wheres, cursor=cursor, first=first: self._catalog.pages(
-                    wheres, cursor, first
-                ),
-            )
+            pages = self._for_each(names, self._pages_behind(cursor, first))
             for place in places:
                 shown = PlacedJobs.read(self, _wanted(place).jobs[key], pages.values())
                 place.pages[key] = (pages, shown)
                 found.append(shown)
         return found
+
+    def _pages_behind(
+        self, cursor: JobCursor | None, first: int
+    ) -> Callable[[list[JobFilter]], list[JobPage]]:
+        return lambda wheres: self._catalog.pages(wheres, cursor, first)
 
     def _for_each(
         self, names: Iterable[str], ask: Callable[[list[JobFilter]], list[T]]

@@ -1,4 +1,4 @@
-"""What an operation wants of the jobs in its answer, told by its selections before anything is read.
+"""What an operation wants of the jobs in its answer, told before anything is read.
 
 Selections of the same place are merged, whatever their aliases: what several of them want is read
 once. What `@skip` and `@include` leave out is not wanted.

@@ -20,6 +20,7 @@ from application.recommending import SimilarJobList as ListOfSimilarJobs
 from domain import model, runs
 from domain.errors import InputError
 from domain.model import MAX_ID, ActivityKind, RecommendationSource, ShortfallReason
+from domain.model import User as Person
 from domain.ports import JobCursor, JobPage
 from domain.runs import RunStatus, TrainingPhase
 from graphql_api.selections import EMPLOYER_FIRST, SIMILAR_FIRST
@@ -270,7 +271,7 @@ class User:
     )
 
     @classmethod
-    def from_domain(cls, user: model.User) -> User:
+    def from_domain(cls, user: Person) -> User:
         """Return a person."""
         return cls(
             id=_id(user.id),
@@ -351,7 +352,7 @@ class RecommendationList:
 
     @classmethod
     def from_domain(
-        cls, answer: ListOfRecommendations, jobs: Jobs, user: model.User | None
+        cls, answer: ListOfRecommendations, jobs: Jobs, user: Person | None
     ) -> RecommendationList:
         """Return one person's list."""
         return cls(
