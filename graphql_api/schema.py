@@ -171,13 +171,15 @@ class _Authorised(FieldExtension):
         **arguments: Any,  # noqa: ANN401 - whatever the field takes
     ) -> Any:  # noqa: ANN401 - whatever the field answers
         """Ask for the caller's permission, then for the answer."""
-        info.context.caller.authorise(info.field_name, _people(arguments))
+        info.context.caller.authorise(info.field_name, _people(info.field_name, arguments))
         answer = next_(source, info, **arguments)
         return await answer if isawaitable(answer) else answer
 
 
-def _people(arguments: Mapping[str, Any]) -> list[str]:
+def _people(root_field: str, arguments: Mapping[str, Any]) -> list[str]:
     """Return the ids of those whom a root field is asked about."""
+    if root_field == "user":
+        return [arguments["id"]]
     if "user_id" in arguments:
         return [arguments["user_id"]]
     ids: list[str] = arguments.get("user_ids", [])
