@@ -91,12 +91,9 @@ def test_what_is_nothing_but_catalogue_asks_to_come_again(graph: Graph, query: s
 
 
 def test_an_outage_is_seen_and_its_end_too_where_nobody_asks(graph: Graph) -> None:
-    outages = graph.services.outages
-    outages.look()
-    assert outages.trouble is None
-    graph.catalog.is_down = True
-    outages.look()
-    assert outages.trouble == "the catalogue is down"
-    graph.catalog.is_down = False
-    outages.look()
-    assert outages.trouble is None
+    outages, seen = graph.services.outages, []
+    for is_down in (False, True, False):
+        graph.catalog.is_down = is_down
+        outages.look()
+        seen.append(outages.trouble)
+    assert seen == [None, "the catalogue is down", None]

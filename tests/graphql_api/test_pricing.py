@@ -17,7 +17,7 @@ from tests.conftest import Service
 
 SCHEMA = create_schema()._schema  # noqa: SLF001 - strawberry shows the schema it made nowhere else
 BUDGET = 250_000
-JOB_FIELDS = "rank score source job { id title employer location isOpen postedAt }"
+JOB_FIELDS = "rank score source job { id title employer { name } location isOpen postedAt }"
 BATCH = f"""query ($users: [ID!]!, $first: Int! = 10) {{
     batchRecommendations(userIds: $users, first: $first) {{ userId items {{ {JOB_FIELDS} }} }} }}"""
 TOO_EXPENSIVE: dict[str, Any] = {"users": list(range(1_000)), "first": 100}
