@@ -94,7 +94,8 @@ def test_a_person_sees_recommendations_and_similar_jobs(
     page: str, service: Service, browser: webdriver.Chrome, tmp_path: Path
 ) -> None:
     expected = service.data_of(
-        """{ recommendations(userId: 2) { items { score job { id title employer { name } location } } } }"""
+        """{ recommendations(userId: 2) { items { score
+          job { id title employer { name } location } } } }"""
     )["recommendations"]["items"]
     browser.get(page)
     wait_for_text(browser, f"{RECOMMENDED} .cards", "For you")

@@ -29,7 +29,10 @@ VERSIONS = json.loads((STATIC / "VERSIONS.json").read_text(encoding="utf-8"))
 VENDORED = {entry["file"]: entry for entry in VERSIONS["files"]}
 
 PAGE = "/"  # where the service shows the page
-TABS = ["Recommendations", "Batch", "SimilarJobs", "JobAndCatalogue", "ModelAndRuns", "Retrain"]
+TABS = [
+    "Recommendations", "Batch", "SimilarJobs", "JobAndCatalogue", "ModelAndRuns", "Retrain",
+    "UpsertJobs",
+]  # fmt: skip
 RETRAIN = TABS.index("Retrain")
 
 RUN = ".graphiql-execute-button"
