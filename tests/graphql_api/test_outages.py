@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from domain.model import User
+from graphql_api.probes import probes
 from tests.fakes import FakeCatalog
 from tests.graphql_api.graph import Graph, adverts, graph_over
 
@@ -97,3 +100,12 @@ def test_an_outage_is_seen_and_its_end_too_where_nobody_asks(graph: Graph) -> No
         outages.look()
         seen.append(outages.trouble)
     assert seen == [None, "the catalogue is down", None]
+
+
+def test_readiness_tells_of_an_outage_and_does_not_fail(graph: Graph) -> None:
+    client = TestClient(Starlette(routes=probes(graph.services)))
+    graph.catalog.is_down = True
+    graph.services.outages.look()
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["reasons"] == ["the catalogue does not answer: the catalogue is down"]
