@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.testclient import TestClient
 
 from domain.model import User
 from graphql_api.probes import probes
@@ -103,9 +105,14 @@ def test_an_outage_is_seen_and_its_end_too_where_nobody_asks(graph: Graph) -> No
 
 
 def test_readiness_tells_of_an_outage_and_does_not_fail(graph: Graph) -> None:
-    client = TestClient(Starlette(routes=probes(graph.services)))
     graph.catalog.is_down = True
     graph.services.outages.look()
-    answer = client.get("/readyz")
+    app = Starlette(routes=probes(graph.services))
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            return await client.get("http://service/readyz")
+
+    answer = asyncio.run(ask())
     assert answer.status_code == 200
     assert answer.json()["reasons"] == ["the catalogue does not answer: the catalogue is down"]

@@ -47,8 +47,10 @@ def price_of(query: str, **variables: Any) -> int:
         # Lists within lists multiply; an employer's jobs are looked for, as by a filter
         ("{ job(id: 1) { similar(first: 3) { items { rank } } } }", {}, 1 + 1 + 13 + 1 + 3),
         (
-            "{ similarJobs(jobId: 1, first: 2) { items { job { similar(first: 3) {"
-            " items { rank } } } } } }",
+            (
+                "{ similarJobs(jobId: 1, first: 2) { items { job { similar(first: 3) {"
+                " items { rank } } } } } }"
+            ),
             {},
             1 + 12 + 1 + 2 * (1 + 1 + 13 + 1 + 3),
         ),
@@ -56,8 +58,10 @@ def price_of(query: str, **variables: Any) -> int:
         ("{ job(id: 1) { employer { jobs(first: 3) { edges { cursor } } } } }", {}, 2 + 2 + 1 + 3),
         # A change: 10 an item, and its outcome
         (
-            "mutation { closeJobs(input: {ids: [1, 2]}) {"
-            " ... on CatalogueChanged { outcomes { id change } } } }",
+            (
+                "mutation { closeJobs(input: {ids: [1, 2]}) {"
+                " ... on CatalogueChanged { outcomes { id change } } } }"
+            ),
             {},
             1 + 2 * 10 + 1 + 2 * 2,
         ),
