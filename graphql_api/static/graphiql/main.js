@@ -245,12 +245,12 @@ subscription FollowRun($runId: ID!) {
     headers: { Authorization: "Bearer <the admin token that serve printed>" },
   },
   {
-    query: `# For administrators, as in the tab before:
-# changes of the catalogue, which the next
-# answer heeds. Each item has an outcome of
-# its own; one that is refused keeps no other
-# from being taken. A job is put in whole:
-# what is left out is unknown afterwards.
+    query: `# For administrators, as the tab before:
+# changes of the catalogue, which the
+# next answer heeds. One item that is
+# refused loses no other. A job is put
+# in whole: what is left out is unknown
+# from then on.
 mutation UpsertJobs($jobs: [JobInput!]!) {
   upsertJobs(input: { jobs: $jobs }) {
     ...Outcomes
@@ -269,8 +269,8 @@ mutation RemoveJobs($ids: [ID!]!) {
   }
 }
 
-# Forgets a person: profile, answers and, with
-# the next training, activities.
+# Forgets a person: profile, answers and,
+# with the next training, activities.
 mutation EraseUser($userId: ID!) {
   eraseUser(input: { id: $userId }) {
     __typename
@@ -307,6 +307,7 @@ fragment Outcomes on ChangeCatalogueResult {
           employer: "Ward Seven",
           location: "Leeds",
           postedAt: "2026-01-05T09:00:00Z",
+          closed: false, // it has a default, but the editor asks for it
         },
       ],
       ids: ["900001"],
