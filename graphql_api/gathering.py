@@ -17,7 +17,7 @@ from domain.model import MAX_FILTER_TEXT, JobFilter, User
 from domain.model import Job as Advert
 from domain.ports import Catalog, JobCursor, JobPage
 from graphql_api.outages import Outages
-from graphql_api.selections import WantedEmployers, WantedJobs
+from graphql_api.selections import WantedEmployers, WantedJobs, WantedSimilar
 from graphql_api.types import Employer, Job, JobConnection, SimilarJobList, decode_cursor
 
 T = TypeVar("T")
@@ -54,6 +54,14 @@ class Gathering:
         place = PlacedJobs(self, wanted, ids)
         self.fetch([place])
         return place
+
+    def similar(
+        self, wanted: WantedSimilar, lists: Sequence[ListOfSimilarJobs]
+    ) -> tuple[PlacedJobs, PlacedJobs]:
+        """Return the jobs that others resemble, and those, with all that is wanted of them."""
+        places = self._placed(wanted, lists)
+        self.fetch(places)
+        return places
 
     def page(self, wanted: WantedJobs, page: JobPage) -> PlacedJobs:
         """Return the jobs of a page that was read, with all else that is wanted of them."""
@@ -106,16 +114,23 @@ class Gathering:
             places = [place for place in level if first in place.wanted.similar]
             ids = {id_ for place in places for id_ in place.ids}
             lists = self._recommending.similar_lists(list(ids), first, model=self._model())
+            self.is_partial |= any(list_.is_partial for list_ in lists.values())
             for place in places:
                 wanted = place.wanted.similar[first]
                 held = [lists[id_] for id_ in place.ids if id_ in lists]
-                own = PlacedJobs(self, wanted.own, (list_.job_id for list_ in held))
-                others = PlacedJobs(
-                    self, wanted.others, (item.job_id for list_ in held for item in list_.items)
-                )
+                own, others = self._placed(wanted, held)
                 place.similar_lists[first] = (lists, own, others)
                 found += [own, others]
         return found
+
+    def _placed(
+        self, wanted: WantedSimilar, lists: Sequence[ListOfSimilarJobs]
+    ) -> tuple[PlacedJobs, PlacedJobs]:
+        others = (item.job_id for list_ in lists for item in list_.items)
+        return (
+            PlacedJobs(self, wanted.own, (list_.job_id for list_ in lists)),
+            PlacedJobs(self, wanted.others, others),
+        )
 
     def _offers(self, level: Sequence[PlacedJobs]) -> list[PlacedJobs]:
         """Read what the employers of a level offer; return the places of the jobs found."""

@@ -61,7 +61,7 @@ from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
 from graphql_api.outages import RETRY_SECONDS, Outages
 from graphql_api.profiles import HiddenSchema, without_suggestion
 from graphql_api.runtime import Runtime
-from graphql_api.selections import WantedEmployers, WantedJobs, below, fields_of
+from graphql_api.selections import WantedEmployers, WantedJobs, WantedSimilar, below, fields_of
 from graphql_api.settings import Profile
 from graphql_api.types import (
     CancelTrainingRunInput,
@@ -252,9 +252,9 @@ class Query:
             if answer is None:
                 return None
             chosen, gathering = _chosen(info), _gathering(info)
-            own = gathering.jobs(WantedJobs.of(below(chosen, "job")), [answer.job_id])
-            ids = [item.job_id for item in answer.items]
-            jobs = gathering.jobs(WantedJobs.of(below(chosen, "items", "job")), ids)
+            wanted = WantedSimilar()
+            wanted.add(chosen)
+            own, jobs = gathering.similar(wanted, [answer])
             _note(info.context, is_partial=answer.is_partial or gathering.is_partial)
             return SimilarJobList.from_domain(answer, own, jobs)
 
@@ -310,10 +310,8 @@ class Query:
                     _filter(where) or DomainFilter(), narrowed, cursor, first
                 )
             )
-            wanted, gathering = (
-                WantedJobs.of(below(_chosen(info), "edges", "node")),
-                _gathering(info),
-            )
+            wanted = WantedJobs.of(below(_chosen(info), "edges", "node"))
+            gathering = _gathering(info)
             jobs = gathering.page(wanted, page)
             _note(info.context, is_partial=gathering.is_partial)
             return JobConnection.from_domain(page, jobs, is_continued=after is not None)

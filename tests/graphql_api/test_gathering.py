@@ -45,6 +45,14 @@ def test_the_jobs_of_a_batch_come_in_one_read_of_what_is_selected(graph: Graph) 
     assert len(ids) == len(set(ids)) >= 4
 
 
+def test_a_job_and_those_that_resemble_it_come_in_one_read(graph: Graph) -> None:
+    query = "{ similarJobs(jobId: 1, first: 3) { job { title } items { job { location } } } }"
+    ((_, ids, fields),) = reads(graph, query)
+    assert 1 in ids
+    assert len(ids) == 4
+    assert fields == {"title", "location"}
+
+
 def test_fragments_variables_and_directives_are_followed(graph: Graph) -> None:
     query = """query ($no: Boolean = false, $first: Int = 3) {
       recommendations(userId: 1, first: 2) { ...list }
