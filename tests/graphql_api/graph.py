@@ -14,7 +14,7 @@ from adapters.factors import FactorRecommender
 from application.cataloguing import Cataloguing
 from application.recommending import Models, Recommending
 from domain.model import ActivityTally, Job, JobFilter, User
-from domain.ports import JOB_FIELDS, JobCursor, JobPage
+from domain.ports import JOB_FIELDS, JobCursor, JobPage, SnapshotStore
 from domain.ranking import RankingPolicy
 from domain.runs import Manifest
 from domain.scoring import ScoringPolicy
@@ -92,22 +92,8 @@ def graph_over(
     catalog: FakeCatalog, users: int = 6, jobs: int = 12, *, is_read_only: bool = False
 ) -> Graph:
     """Return the graph over a catalogue, with a model of people 0.. and jobs 0.. ."""
-    random = np.random.default_rng(0)
-    tally = ActivityTally.from_events(
-        [user for user in range(users) for _ in range(2)] + [0] * jobs,
-        random.integers(0, jobs, 2 * users).tolist() + list(range(jobs)),
-        [0] * (2 * users + jobs),
-        [0.0] * (2 * users + jobs),
-    )
-    interactions = ScoringPolicy.funnel().interactions(tally)
-    arrays = {
-        **interactions.arrays(),
-        "user_factors": random.standard_normal((len(interactions.users), 4), np.float32),
-        "job_factors": random.standard_normal((len(interactions.jobs), 4), np.float32),
-    }
     snapshots, clock = FakeSnapshotStore(), ManualClock()
-    snapshots.write(Manifest("1", NOON, users, jobs, 0, None, None, 0, {}, {}), arrays)
-    snapshots.promote("1")
+    store_model(snapshots, users, jobs)
     models = Models(snapshots, lambda _, held: FactorRecommender.from_arrays(held))
     models.refresh()
     began: list[None] = []
@@ -123,6 +109,26 @@ def graph_over(
     )
     # What is left out belongs to training
     return Graph(catalog, cast("Services", services), create_schema(), clock, began)
+
+
+def store_model(snapshots: SnapshotStore, users: int = 6, jobs: int = 12) -> None:
+    """Store a model of people 0.. and jobs 0.. as the live one; person 0 has seen all jobs."""
+    random = np.random.default_rng(0)
+    tally = ActivityTally.from_events(
+        [user for user in range(users) for _ in range(2)] + [0] * jobs,
+        random.integers(0, jobs, 2 * users).tolist() + list(range(jobs)),
+        [0] * (2 * users + jobs),
+        [0.0] * (2 * users + jobs),
+    )
+    interactions = ScoringPolicy.funnel().interactions(tally)
+    arrays = {
+        **interactions.arrays(),
+        "user_factors": random.standard_normal((len(interactions.users), 4), np.float32),
+        "job_factors": random.standard_normal((len(interactions.jobs), 4), np.float32),
+    }
+    manifest = Manifest("1", NOON, users, jobs, 0, None, None, 0, {}, {"name": "als"})
+    snapshots.write(manifest, arrays)
+    snapshots.promote("1")
 
 
 def adverts(count: int, employers: int = 3) -> list[Job]:

@@ -87,6 +87,13 @@ def test_a_job_that_is_closed_or_removed_is_in_no_list_from_the_next_request_on(
     }
 
 
+def test_every_worker_heeds_what_another_changed(graph: Graph) -> None:
+    other = graph_over(graph.catalog)
+    before = shown(other)
+    assert changes(graph, CLOSE, ids=["4"]) == ["UPDATED"]
+    assert shown(other) == shown(graph) == [ids - {"4"} for ids in before]
+
+
 def test_search_follows_changes(graph: Graph) -> None:
     graph.data(UPSERT, jobs=[{"id": "1", "title": "Night nurse", "employer": "Ward"}])
     found = '{ jobs(where: {employer: "ward", title: "NURSE"}) { edges { node { id } } } }'
