@@ -1038,6 +1038,11 @@ class JsonlCatalog(Catalog):
         jobs = [table.ordered[position] for position in found[:first]]
         return JobPage(jobs, has_next=len(found) > first)
 
+    def counts(self, wheres: Sequence[JobFilter]) -> list[int]:
+        """Return how many jobs satisfy each filter; see the port."""
+        table = self._job_table()
+        return [int(table.matching(where).sum()) for where in wheres]
+
     def refresh(self) -> None:
         """Read the jobs, and the files again that have changed since they were read.
 

@@ -12,6 +12,7 @@ from application.new_jobs import JobPool
 from domain.model import (
     ActivityKind,
     ActivityTally,
+    BoolArray,
     History,
     IdArray,
     IndexArray,
@@ -55,6 +56,7 @@ def people_of(
     user_ids: Sequence[int],
     recent: ActivityTally,
     exclude: Sequence[ActivityKind],
+    erased: BoolArray,
 ) -> list[Person]:
     """Return people with their histories, in the order of `user_ids`.
 
@@ -65,15 +67,24 @@ def people_of(
     Args:
         recent: what these people did since the model was trained.
         exclude: jobs with which the person did any of these are hidden.
+        erased: shape (people,), of whom nothing may be known but what is recent.
     """
     kinds = {*exclude, *HIDDEN}
-    positions = interactions.users.positions(user_ids).tolist()
+    positions = np.where(erased, -1, interactions.users.positions(user_ids)).tolist()
     rows = dict(_rows_by_person(recent))
+    nothing = Unscored.nothing()
     return [
         _person(
-            interactions, pool, scoring, user_id, position, rows.get(user_id, NOTHING_NEW), kinds
+            interactions,
+            pool,
+            scoring,
+            user_id,
+            position,
+            (nothing if is_erased else interactions.unscored).of(user_id),
+            rows.get(user_id, NOTHING_NEW),
+            kinds,
         )
-        for user_id, position in zip(user_ids, positions, strict=True)
+        for user_id, position, is_erased in zip(user_ids, positions, erased.tolist(), strict=True)
     ]
 
 
@@ -111,10 +122,10 @@ def _person(
     scoring: ScoringPolicy,
     user_id: int,
     position: int,
+    unscored: tuple[IdArray, NDArray[np.uint8]],
     recent: ActivityTally,
     kinds: set[ActivityKind],
 ) -> Person:
-    unscored = interactions.unscored.of(user_id)
     if not len(recent) and not len(unscored[0]):
         nothing = np.empty(0, dtype=np.int64)
         hidden = interactions.jobs_done(position, kinds) if position >= 0 else nothing

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 
+from domain.errors import CatalogUnavailable
 from domain.model import (
     FloatArray,
     IdArray,
@@ -75,6 +76,7 @@ class JobPool:
         known: how many of them the model learned.
         recommender: ranks all of them.
         newest: shape (new jobs,), their positions, newest first.
+        is_partial: whether it is what was last known, since the catalogue does not answer.
     """
 
     revision: int
@@ -82,6 +84,7 @@ class JobPool:
     known: int
     recommender: Recommender
     newest: IndexArray
+    is_partial: bool = False
 
     @property
     def new_ids(self) -> IdArray:
@@ -128,21 +131,27 @@ class JobPools:
 
         A new job whose text tells nothing is not in it, nor is a closed one.
 
+        Where the catalogue does not answer, the pool is as it was last known.
+
         Args:
             version: names the model.
             content: learned beside it; None leaves new jobs out.
         """
-        revision = self._catalog.revision
+        known = interactions.jobs.ids
+        alone = JobPool(0, known, len(known), recommender, known[:0])
         with self._lock:
             pool, placed = self._remembered.get(version, (None, {}))
-            if pool is None or pool.revision != revision:
-                known = interactions.jobs.ids
-                if content is None:
-                    pool = JobPool(revision, known, len(known), recommender, known[:0])
-                else:
-                    placed = self._placed(known, content, placed, at)
-                    pool = _joined(revision, known, recommender, placed)
-                self._remembered[version] = pool, placed
+            try:
+                revision = self._catalog.revision
+                if pool is None or pool.revision != revision:
+                    if content is None:
+                        pool = replace(alone, revision=revision)
+                    else:
+                        placed = self._placed(known, content, placed, at)
+                        pool = _joined(replace(alone, revision=revision), placed)
+            except CatalogUnavailable:
+                return replace(pool or alone, is_partial=True)
+            self._remembered[version] = pool, placed
             self._remembered.move_to_end(version)
             if len(self._remembered) > _REMEMBERED_MODELS:
                 self._remembered.popitem(last=False)
@@ -168,22 +177,16 @@ class JobPools:
         return {id_: fresh.get(id_) or before[id_] for id_ in sorted(jobs)}
 
 
-def _joined(
-    revision: int,
-    known: IdArray,
-    recommender: Recommender,
-    placed: dict[int, tuple[Job, FloatArray]],
-) -> JobPool:
+def _joined(alone: JobPool, placed: dict[int, tuple[Job, FloatArray]]) -> JobPool:
     """Return the pool of a model and of the new jobs that have a place."""
     new = [(job, vector) for job, vector in placed.values() if vector.any()]
     if not new:
-        return JobPool(revision, known, len(known), recommender, known[:0])
+        return alone
     ids = np.array([job.id for job, _ in new], dtype=np.int64)
     posted = np.array([JobCursor.of(job).posted_at for job, _ in new])
-    return JobPool(
-        revision,
-        np.concatenate([known, ids]),
-        len(known),
-        recommender.with_jobs(np.stack([vector for _, vector in new])),
-        len(known) + np.lexsort((ids, -posted)),
+    return replace(
+        alone,
+        ids=np.concatenate([alone.ids, ids]),
+        recommender=alone.recommender.with_jobs(np.stack([vector for _, vector in new])),
+        newest=alone.known + np.lexsort((ids, -posted)),
     )

@@ -6,17 +6,24 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from application.histories import NOTHING_NEW, ErasedAt, Person, people_of, visitor, without_erased
+from application.histories import NOTHING_NEW, Person, people_of, visitor, without_erased
 from application.new_jobs import JobPool, JobPools
 from domain import explaining
 from domain.employers import EmployerTypes
-from domain.errors import InputError, ModelNotReady, SnapshotCorrupt, SnapshotError
+from domain.errors import (
+    CatalogUnavailable,
+    InputError,
+    ModelNotReady,
+    SnapshotCorrupt,
+    SnapshotError,
+)
 from domain.model import (
     MAX_ID,
     ActivityKind,
@@ -202,6 +209,7 @@ class RecommendationList:
     model: Manifest
     items: tuple[Recommendation, ...]
     shortfall: ShortfallReason | None
+    is_partial: bool = False
 
 
 class SimilarJob(NamedTuple):
@@ -214,26 +222,40 @@ class SimilarJob(NamedTuple):
 
 @dataclass(frozen=True)
 class SimilarJobList:
-    """Jobs that resemble a job, best first."""
+    """Jobs that resemble a job, best first.
+
+    Attributes:
+        is_partial: whether the catalogue does not answer, so that changes may not be heeded.
+    """
 
     job_id: int
     model: Manifest
     items: tuple[SimilarJob, ...]
+    is_partial: bool = False
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The jobs that may be recommended, until one opens or closes."""
+    """The jobs that may be recommended, until one opens or closes or the catalogue changes.
+
+    Attributes:
+        erased: shape (users,), whom the model knows and may not know any more.
+        is_partial: whether they are what was last known, since the catalogue does not answer.
+    """
 
     eligible: BoolArray
     count: int
     popular: Ranked
+    erased: BoolArray
+    revision: int
     valid_until: float
+    is_partial: bool = False
 
     @property
     def nbytes(self) -> int:
         """How much memory they take."""
-        return self.eligible.nbytes + self.popular.jobs.nbytes + self.popular.scores.nbytes
+        arrays = (self.eligible, self.popular.jobs, self.popular.scores, self.erased)
+        return sum(array.nbytes for array in arrays)
 
 
 class Recommending:
@@ -246,19 +268,15 @@ class Recommending:
         ranking: RankingPolicy,
         clock: Clock,
         recent: RecentActivities | None = None,
-        erased_at: ErasedAt | None = None,
     ) -> None:
         self._recent = recent
-        self._erased_at = erased_at
         self._models = models
         self._catalog = catalog
         self._ranking = ranking
         self._clock = clock
         self._pools = JobPools(catalog)
         self._lock = threading.Lock()
-        self._remembered: OrderedDict[tuple[str, int, JobFilter | None], _Candidates] = (
-            OrderedDict()
-        )
+        self._remembered: OrderedDict[tuple[str, JobFilter | None], _Candidates] = OrderedDict()
 
     def for_users(
         self,
@@ -271,8 +289,9 @@ class Recommending:
     ) -> list[RecommendationList]:
         """Recommend jobs to people; one list for each id, in the same order.
 
-        What people did since the training counts. Somebody of whom nothing is known gets popular
-        jobs. A job that the person dismissed is never in their list.
+        What people did since the training counts. Somebody of whom nothing is known, or who was
+        erased, gets popular jobs. A job that the person dismissed is never in their list. Where
+        the catalogue does not answer, what was last known of it counts.
 
         Args:
             user_ids: at most MAX_BATCH; may repeat.
@@ -298,7 +317,7 @@ class Recommending:
         where = None if where == JobFilter() else where
         pool = self._pool(model)
         candidates = self._candidates(model, pool, where)
-        people = self._people(model, pool, user_ids, exclude)
+        people = self._people(model, pool, candidates, user_ids, exclude)
         filtered = where is not None
         return self._lists(model, pool, candidates, people, first, reasons, filtered=filtered)
 
@@ -386,8 +405,8 @@ class Recommending:
         candidates = self._candidates(model, pool, where)
         verdict = self._obstacle(model, pool, job_id, position)
         if verdict is None and position is not None:
-            (person,) = self._people(model, pool, [user_id], exclude)
-            (dismissing,) = self._people(model, pool, [user_id], ())
+            (person,) = self._people(model, pool, candidates, [user_id], exclude)
+            (dismissing,) = self._people(model, pool, candidates, [user_id], ())
             if position in dismissing.hidden:
                 verdict = explaining.Verdict.DISMISSED
             elif position in person.hidden:
@@ -423,21 +442,42 @@ class Recommending:
             InputError: an argument is out of bounds.
             ModelNotReady: no model is live.
         """
-        check_first(first)
         _check_id(job_id, "jobId")
+        return self.similar_lists([job_id], first, where, model).get(job_id)
+
+    def similar_lists(
+        self,
+        job_ids: Sequence[int],
+        first: int,
+        where: JobFilter | None = None,
+        model: LiveModel | None = None,
+    ) -> dict[int, SimilarJobList]:
+        """Return what resembles each of those jobs that the model knows.
+
+        Raises:
+            InputError: `first` is out of bounds.
+            ModelNotReady: no model is live.
+        """
+        check_first(first)
         model = model or self._models.live
         pool = self._pool(model)
-        position = pool.position(job_id)
-        if position is None:
-            return None
-        eligible = self._candidates(model, pool, None if where == JobFilter() else where).eligible
-        ranked = pool.recommender.similar(position, first, eligible)
-        ids = pool.ids[ranked.jobs].tolist()
-        items = (
-            SimilarJob(rank, id_, score)
-            for rank, (id_, score) in enumerate(zip(ids, ranked.scores.tolist(), strict=True), 1)
-        )
-        return SimilarJobList(job_id, model.manifest, tuple(items))
+        positions = ((job_id, pool.position(job_id)) for job_id in job_ids)
+        known = [(job_id, position) for job_id, position in positions if position is not None]
+        if not known:
+            return {}
+        candidates = self._candidates(model, pool, None if where == JobFilter() else where)
+        lists = {}
+        for job_id, position in known:
+            ranked = pool.recommender.similar(position, first, candidates.eligible)
+            ids = pool.ids[ranked.jobs].tolist()
+            rows = enumerate(zip(ids, ranked.scores.tolist(), strict=True), 1)
+            lists[job_id] = SimilarJobList(
+                job_id,
+                model.manifest,
+                tuple(SimilarJob(rank, id_, score) for rank, (id_, score) in rows),
+                candidates.is_partial,
+            )
+        return lists
 
     def _obstacle(
         self, model: LiveModel, pool: JobPool, job_id: int, position: int | None
@@ -456,16 +496,33 @@ class Recommending:
         self,
         model: LiveModel,
         pool: JobPool,
+        candidates: _Candidates,
         user_ids: Sequence[int],
         exclude: Sequence[ActivityKind],
     ) -> list[Person]:
+        ids = np.array(user_ids, dtype=np.int64)
+        erased = self._erased(model, candidates, ids)
         recent = NOTHING_NEW
         if self._recent is not None:
-            ids = np.array(user_ids, dtype=np.int64)
             recent = self._recent.since(model.manifest.read_to, ids)
-            if self._erased_at is not None:
-                recent = without_erased(recent, self._erased_at)
-        return people_of(model.interactions, pool, model.scoring, user_ids, recent, exclude)
+        if len(recent):
+            try:
+                recent = without_erased(recent, self._catalog.erased_at)
+            except CatalogUnavailable:
+                recent = recent.select(~np.isin(recent.user_ids, ids[erased]))
+        return people_of(model.interactions, pool, model.scoring, user_ids, recent, exclude, erased)
+
+    def _erased(self, model: LiveModel, candidates: _Candidates, ids: IdArray) -> BoolArray:
+        """Tell who was erased; where that cannot be known, everybody of whom it is not known."""
+        positions = model.interactions.users.positions(ids)
+        erased = candidates.erased[positions] if len(candidates.erased) else positions < 0
+        unlearned = positions < 0
+        if unlearned.any():
+            try:
+                erased[unlearned] = ~np.isnan(self._catalog.erased_at(ids[unlearned]))
+            except CatalogUnavailable:
+                erased[unlearned] = True
+        return erased
 
     def _lists(
         self,
@@ -505,6 +562,7 @@ class Recommending:
             model=model.manifest,
             items=tuple(Recommendation(rank, *row) for rank, row in enumerate(rows, 1)),
             shortfall=self._ranking.shortfall(len(ids), first, candidates.count, filtered=filtered),
+            is_partial=candidates.is_partial,
         )
 
     def _completed(
@@ -536,35 +594,51 @@ class Recommending:
         )
 
     def _candidates(self, model: LiveModel, pool: JobPool, where: JobFilter | None) -> _Candidates:
-        """Return which jobs may be recommended now, remembered until a job opens or closes."""
+        """Return which jobs may be recommended now, remembered until that changes."""
         at = self._clock()
-        key = (model.manifest.version, pool.revision, where)
+        key = (model.manifest.version, where)
         with self._lock:
             known = self._remembered.get(key)
-            if known is not None and at.timestamp() < known.valid_until:
+        if known is not None and len(known.eligible) != len(pool.ids):
+            known = None
+        # The pool's revision was told before its content, which may be newer then but never older
+        is_current = known is not None and known.revision == pool.revision
+        try:
+            if known is None or not is_current or at.timestamp() >= known.valid_until:
+                known = self._asked_for(model, pool, where, at)
+            elif pool.is_partial:
+                known = replace(known, is_partial=True)
+        except CatalogUnavailable:
+            return replace(known or self._unasked_for(model, pool, where), is_partial=True)
+        if not pool.is_partial:
+            with self._lock:
+                self._remembered[key] = known
                 self._remembered.move_to_end(key)
-                return known
-        standings = [
-            self._catalog.standing(ids, at, where)
-            for ids in (pool.ids[: pool.known], pool.new_ids)[: 2 if len(pool.new_ids) else 1]
-        ]
-        eligible = np.concatenate([self._ranking.eligible(standing) for standing in standings])
-        # Nobody's interest is known in new jobs: they come last
-        popular = np.concatenate([model.popular.jobs, pool.newest])
-        interest = np.concatenate(
-            [model.popular.scores, np.zeros(len(pool.newest), dtype=np.float32)]
-        )
-        chosen = eligible[popular]
-        candidates = _Candidates(
-            eligible=eligible,
-            count=int(eligible.sum()),
-            popular=Ranked(popular[chosen], interest[chosen]),
-            valid_until=min(standing.valid_until for standing in standings),
-        )
+                self._forget()
         with self._lock:
-            self._remembered[key] = candidates
+            self._remembered[key] = known
+            self._remembered.move_to_end(key)
             self._forget()
-        return candidates
+        return known
+
+    def _asked_for(
+        self, model: LiveModel, pool: JobPool, where: JobFilter | None, at: datetime
+    ) -> _Candidates:
+        parts = [pool.ids[: pool.known]] + ([pool.new_ids] if len(pool.new_ids) else [])
+        standings = [self._catalog.standing(ids, at, where) for ids in parts]
+        eligible = np.concatenate([self._ranking.eligible(standing) for standing in standings])
+        erased = ~np.isnan(self._catalog.erased_at(model.interactions.users.ids))
+        valid_until = min(standing.valid_until for standing in standings)
+        return _candidates(model, pool, eligible, erased, valid_until)
+
+    def _unasked_for(self, model: LiveModel, pool: JobPool, where: JobFilter | None) -> _Candidates:
+        """Return all jobs where nothing is known of them; none where they had to be filtered.
+
+        Nobody counts as known, since anybody may have been erased.
+        """
+        eligible = np.full(len(pool.ids), where is None, dtype=np.bool_)
+        nobody = np.ones(len(model.interactions.users), dtype=np.bool_)
+        return _candidates(model, pool, eligible, nobody, 0.0)
 
     def _forget(self) -> None:
         """Drop what was not asked for longest, where too much is remembered."""
@@ -574,6 +648,27 @@ class Recommending:
         ):
             _, forgotten = self._remembered.popitem(last=False)
             held -= forgotten.nbytes
+
+
+def _candidates(
+    model: LiveModel,
+    pool: JobPool,
+    eligible: BoolArray,
+    erased: BoolArray,
+    valid_until: float,
+) -> _Candidates:
+    # Nobody's interest is known in new jobs: they come last
+    popular = np.concatenate([model.popular.jobs, pool.newest])
+    interest = np.concatenate([model.popular.scores, np.zeros(len(pool.newest), np.float32)])
+    chosen = eligible[popular]
+    return _Candidates(
+        eligible=eligible,
+        count=int(eligible.sum()),
+        popular=Ranked(popular[chosen], interest[chosen]),
+        erased=erased,
+        revision=pool.revision,
+        valid_until=valid_until,
+    )
 
 
 def _is_folded(recommender: Recommender, person: Person) -> bool:

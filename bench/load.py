@@ -46,7 +46,7 @@ _PEOPLE = 17_000
 _START_SECONDS = 120
 
 _LIST = """model { version }
-    items { rank score source job { id title employer location isOpen } }"""
+    items { rank score source job { id title employer { name } location isOpen } }"""
 _ASKED = f"""query ($user: ID!, $users: [ID!]!) {{
     model {{ version }}
     recommendations(userId: $user) {{ {_LIST} }}

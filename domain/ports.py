@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from domain.employers import Amendments, EmployerText, EmployerTypes
@@ -88,6 +89,10 @@ class RecentActivities(Protocol):
 
 JOB_FIELDS = frozenset(field.name for field in fields(Job))
 """All that a job has."""
+
+
+_ALL_JOBS = 1_000_000_000
+"""A page of so many jobs holds the whole catalogue."""
 
 
 class JobCursor(NamedTuple):
@@ -189,6 +194,38 @@ class Catalog(Protocol):
             after: the page begins behind this place.
         """
 
+    def pages(
+        self, wheres: Sequence[JobFilter], after: JobCursor | None, first: int
+    ) -> list[JobPage]:
+        """Return a page for each filter; where each takes a round trip, it is worth its own code.
+
+        Raises:
+            CatalogUnavailable: the store does not answer.
+        """
+        return [self.page(where, None, after, first) for where in wheres]
+
+    def counts(self, wheres: Sequence[JobFilter]) -> list[int]:
+        """Return how many jobs satisfy each filter; worth code of its own where there is an index.
+
+        Raises:
+            CatalogUnavailable: the store does not answer.
+        """
+        return [len(self.page(where, None, None, _ALL_JOBS).jobs) for where in wheres]
+
+    def erased_at(self, user_ids: IdArray) -> TimeArray:
+        """Tell when people were erased; nobody is where a catalogue does not change.
+
+        Args:
+            user_ids: shape (n,).
+
+        Returns:
+            shape (n,), epoch seconds, NaN for those who were not.
+
+        Raises:
+            CatalogUnavailable: the store does not answer.
+        """
+        return np.full(len(user_ids), np.nan)
+
 
 class Change(StrEnum):
     """What became of an item that a catalogue was told to change."""
@@ -200,6 +237,7 @@ class Change(StrEnum):
     MISSING = "MISSING"
 
 
+@runtime_checkable
 class CatalogStore(Catalog, Protocol):
     """A catalogue that changes while it is read.
 

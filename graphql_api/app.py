@@ -22,8 +22,9 @@ from graphql_api.endpoint import Endpoint, Guards, error_response
 from graphql_api.following import Followers
 from graphql_api.headers import DefaultHeaders
 from graphql_api.hosts import KnownHosts, hosts_by
+from graphql_api.outages import Outages
 from graphql_api.pricing import Priced
-from graphql_api.probes import Observed, probes
+from graphql_api.probes import Observed, count_outage, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Services, create_schema
 from graphql_api.settings import Profile, Settings
@@ -35,7 +36,8 @@ def create_app(settings: Settings) -> Starlette:
     threadpool_limits(1, "blas")
     container = Container(settings=settings)
     models, catalog, runs = container.models(), container.catalog(), container.runs()
-    runtime = Runtime([models.refresh, catalog.refresh, runs.reap])
+    outages = Outages(catalog, count_outage)
+    runtime = Runtime([models.refresh, catalog.refresh, outages.look, runs.reap])
     launcher = TrainingLauncher(
         settings.environment(secrets=False), lambda run_id: runs.get(run_id).status.is_final
     )
@@ -51,6 +53,8 @@ def create_app(settings: Settings) -> Starlette:
         retraining=Retraining(runs, launcher, container.clock()),
         management=container.management(),
         clock=container.clock(),
+        outages=outages,
+        cataloguing=container.cataloguing(),
     )
 
     @asynccontextmanager

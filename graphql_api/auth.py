@@ -80,6 +80,8 @@ class Right(Enum):
 
 _EVERYBODY = dict.fromkeys(Kind, Right.ANY)
 _PEOPLE_THEIR_OWN = {**_EVERYBODY, Kind.PERSON: Right.OWN}
+# What somebody studied is for nobody without credentials, not even on this machine
+_KNOWN_THEIR_OWN = {Kind.PERSON: Right.OWN, Kind.SERVICE: Right.ANY, Kind.ADMIN: Right.ANY}
 _ADMINS = {Kind.ADMIN: Right.ANY}
 
 PERMISSIONS: Mapping[str, Mapping[Kind, Right]] = {
@@ -93,6 +95,7 @@ PERMISSIONS: Mapping[str, Mapping[Kind, Right]] = {
     "employer": _EVERYBODY,
     "employerTypes": _EVERYBODY,
     "employers": _EVERYBODY,
+    "user": _KNOWN_THEIR_OWN,
     "model": _EVERYBODY,
     "trainingRun": _EVERYBODY,
     "trainingRuns": _EVERYBODY,
@@ -107,6 +110,11 @@ PERMISSIONS: Mapping[str, Mapping[Kind, Right]] = {
     "cancelTrainingRun": _ADMINS,
     "promoteModel": _ADMINS,
     "rollbackModel": _ADMINS,
+    "upsertJobs": _ADMINS,
+    "closeJobs": _ADMINS,
+    "removeJobs": _ADMINS,
+    "upsertUsers": _ADMINS,
+    "eraseUser": _ADMINS,
 }
 """Who may do what. Nobody is anonymous where credentials are required."""
 

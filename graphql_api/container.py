@@ -22,6 +22,7 @@ from adapters.jsonl import (
 from adapters.live_log import JsonlRecentActivities
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
+from application.cataloguing import Cataloguing
 from application.cold_start import ColdStart
 from application.employers import EmployerLearning
 from application.evaluating import Evaluating
@@ -35,6 +36,7 @@ from domain.errors import InputError, SnapshotCorrupt, TrainingError
 from domain.ports import (
     Arrays,
     Catalog,
+    CatalogStore,
     Clock,
     EmployerLearner,
     Optimizer,
@@ -177,6 +179,11 @@ def _optimizer() -> Optimizer:
     return TpeOptimizer()
 
 
+def _cataloguing(catalog: Catalog, clock: Clock) -> Cataloguing | None:
+    """Return the write side of the catalogue; None where it is read from files."""
+    return Cataloguing(catalog, clock) if isinstance(catalog, CatalogStore) else None
+
+
 def _libraries() -> Mapping[str, str]:
     return {name: version(name) for name in ("jobrec", "implicit", "numpy", "scipy")}
 
@@ -255,6 +262,9 @@ class Container(containers.DeclarativeContainer):
         Recommending, models, catalog, ranking, clock, recent
     )
     recording: providers.Provider[Recording] = providers.Factory(Recording, recent, clock)
+    cataloguing: providers.Provider[Cataloguing | None] = providers.ThreadSafeSingleton(
+        _cataloguing, catalog, clock
+    )
     management: providers.Provider[ModelManagement] = providers.ThreadSafeSingleton(
         ModelManagement, snapshots, models
     )

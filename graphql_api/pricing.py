@@ -3,7 +3,8 @@
 Each field costs 1 times the product of the sizes of the lists it stands in. Each ranked list, that
 is each person recommended for and each job that others resemble, costs `LIST_PRICE` and 1 per job
 on top, whatever is selected; a filter costs what looking at the whole catalogue does, about one
-unit for `JOBS_A_UNIT` jobs. A list is as long as the arguments let it be: as `first` of the field
+unit for `JOBS_A_UNIT` jobs, and so do an employer's jobs. A change of the catalogue costs
+`CHANGE_PRICE` for each item. A list is as long as the arguments let it be: as `first` of the field
 above it, or as the ids given; the few others have a stated length. Fields that `@skip` and
 `@include` leave out count, and so does a field asked for twice.
 
@@ -41,12 +42,16 @@ from graphql import (
 )
 from strawberry.extensions import SchemaExtension
 
+from application.cataloguing import MAX_CHANGES
 from application.managing import COMPARED_PEOPLE
 from application.recommending import MAX_BATCH, MAX_FIRST, MAX_SESSION
 from application.recording import MAX_RECORDED
 
 LIST_PRICE = 10
 """Finding what one person has done, and ranking the jobs for them."""
+
+CHANGE_PRICE = 10
+"""Checking and storing one item of the catalogue."""
 
 JOBS_A_UNIT = 70
 """A new filter took 250 microseconds over 7,000 jobs."""
@@ -64,6 +69,18 @@ _FIELDS_THAT_RANK = {
     "similarJobs",
     "similar",
 }
+_SEARCHES = {"jobs", "jobCount"}
+"""Fields of an employer that look at the whole catalogue."""
+
+_CHANGES = {
+    "upsertJobs": "jobs",
+    "closeJobs": "ids",
+    "removeJobs": "ids",
+    "upsertUsers": "users",
+    "eraseUser": "id",
+}
+"""Mutations of the catalogue, and where in their input its items are."""
+
 _OWN_PRICES = {
     "compareModels": 2 * COMPARED_PEOPLE * LIST_PRICE,
     "reasons": 2,
@@ -255,7 +272,13 @@ class _Pricing:
             inside = cast("GraphQLCompositeType", get_named_type(definition.type))
             inner = self.selections(node.selection_set, inside)
         is_list = is_list_type(get_nullable_type(definition.type))
+        if name in _CHANGES:
+            items = self._items(node, _CHANGES[name])
+            return _Price(1 + items * CHANGE_PRICE + inner.at(items))
+        is_search = parent.name == "Employer" and name in _SEARCHES
         if "first" not in definition.args:
+            if is_search:
+                return _Price(1 + self._filter_price)
             if not is_list:
                 own = _OWN_PRICES.get(name, 0)
                 if name == "whyNot":
@@ -273,7 +296,8 @@ class _Pricing:
         ranking = _OWN_PRICES.get(name, 0)
         if name in _FIELDS_THAT_RANK:
             ranking += LIST_PRICE + first
-        filtering = 0 if _argument(node, "where") is None else self._filter_price
+        is_search |= _argument(node, "where") is not None
+        filtering = self._filter_price if is_search else 0
         return _Price(1 + filtering + lists * (ranking + inner.at(first)))
 
     def _first(self, node: FieldNode, definition: GraphQLField) -> int:
@@ -294,6 +318,13 @@ class _Pricing:
         if isinstance(value, list):
             return min(len(value), MAX_BATCH)
         return None if value is None or value is Undefined else 1
+
+    def _items(self, node: FieldNode, name: str) -> int:
+        """Return how many items a change is to take; too many, refused later, as the most."""
+        given = _argument(node, "input")
+        value = None if given is None else value_from_ast_untyped(given, self._variables)
+        items = value.get(name) if isinstance(value, dict) else None
+        return min(len(items), MAX_CHANGES) if isinstance(items, list) else 1
 
     def _type(self, condition: NamedTypeNode) -> GraphQLCompositeType:
         return cast("GraphQLCompositeType", self._schema.get_type(condition.name.value))

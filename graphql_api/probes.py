@@ -45,6 +45,10 @@ _COST = Counter("jobrec_cost", "Prices of GraphQL operations by root field", ["o
 _UNLIMITED = Counter(
     "jobrec_rate_limit_unavailable", "Counts that the store of the rate limits did not take"
 )
+_OUTAGES = Counter("jobrec_catalogue_outages", "Times that the catalogue stopped answering")
+_PARTIAL = Counter(
+    "jobrec_partial_answers", "Answers that hold less than was asked for, by reason", ["reason"]
+)
 _COUNTED_RUNS = 1_000
 
 
@@ -65,6 +69,8 @@ class Observed(SchemaExtension):
         _REQUESTS.labels(operation, outcome).inc()
         if cost := context.extensions_results.get("cost"):
             _COST.labels(operation).inc(cost["requested"])
+        if (partial := context.context.partial) is not None:
+            _PARTIAL.labels(partial.value).inc()
         if is_timed:
             _SECONDS.labels(operation).observe(time.perf_counter() - begun)
 
@@ -77,6 +83,11 @@ def count_refusal(code: str) -> None:
 def count_unlimited() -> None:
     """Count what no rate limit was held against, since their store was out of reach."""
     _UNLIMITED.inc()
+
+
+def count_outage() -> None:
+    """Count that the catalogue stopped answering."""
+    _OUTAGES.inc()
 
 
 def _operation(document: DocumentNode | None) -> tuple[str, bool]:
@@ -104,6 +115,9 @@ def probes(services: Services) -> list[Route]:
     async def readyz(_request: Request) -> Response:
         live, trouble = services.models.current, services.models.trouble
         reasons = [trouble] if trouble else []
+        if (outage := services.outages.trouble) is not None:
+            # Lists go on, so taking this process out of service would help nobody
+            reasons.append(f"the catalogue does not answer: {outage}")
         if live is None:
             return _json({"ready": False, "reasons": reasons or ["no model is live yet"]}, 503)
         return _json({"ready": True, "model": live.manifest.version, "reasons": reasons}, 200)

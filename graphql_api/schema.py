@@ -24,8 +24,10 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext, ExecutionResult, Info, get_object_definition
 from strawberry.types.graphql import OperationType
+from strawberry.types.nodes import Selection
 from strawberry.utils.str_converters import to_camel_case
 
+from application.cataloguing import Cataloguing
 from application.managing import ModelManagement
 from application.recommending import (
     MAX_BATCH,
@@ -34,37 +36,67 @@ from application.recommending import (
     LiveModel,
     Models,
     Recommending,
+    check_first,
 )
 from application.recommending import RecommendationList as ListOfRecommendations
 from application.recording import Recording
 from application.training import Retraining
-from domain.errors import InputError, ModelNotReady, RunMissing, SnapshotError, SnapshotMissing
+from domain.errors import (
+    CatalogUnavailable,
+    InputError,
+    ModelNotReady,
+    RunMissing,
+    SnapshotError,
+    SnapshotMissing,
+)
 from domain.model import ActivityKind
 from domain.model import JobFilter as DomainFilter
-from domain.ports import Begun, Busy, Catalog, Clock, KeyReused, SnapshotStore, TrainingRuns
+from domain.ports import (
+    Begun,
+    Busy,
+    Catalog,
+    Clock,
+    JobPage,
+    KeyReused,
+    SnapshotStore,
+    TrainingRuns,
+)
 from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
 from graphql_api.auth import Caller
-from graphql_api.employers import EmployerQueries
+from graphql_api.cataloguing import CatalogueMutations
+from graphql_api.employers import EmployerConnection, EmployerFilter, page_of_employers
 from graphql_api.following import Followers
+from graphql_api.gathering import Gathering
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
+from graphql_api.outages import RETRY_SECONDS, Outages
 from graphql_api.profiles import HiddenSchema, without_suggestion
 from graphql_api.runtime import Runtime
-from graphql_api.selections import most_asked_for
+from graphql_api.selections import (
+    REASONS_FIRST,
+    WantedEmployers,
+    WantedJobs,
+    WantedSimilar,
+    below,
+    fields_of,
+    most_asked_for,
+)
 from graphql_api.settings import Profile
 from graphql_api.types import (
     ActivityInput,
     CancelTrainingRunInput,
     CancelTrainingRunResult,
+    Employer,
+    EmployerType,
     IdempotencyKeyReused,
     Job,
     JobConnection,
     JobFilter,
-    Jobs,
     Model,
     ModelComparison,
     ModelNotUsable,
     ModelPromoted,
+    Partial,
     PromoteModelInput,
     PromoteModelResult,
     RecommendationList,
@@ -78,6 +110,7 @@ from graphql_api.types import (
     TrainingRun,
     TrainingRunCancelled,
     TrainingRunEnded,
+    User,
     WhyNot,
     decode_cursor,
     parse_id,
@@ -111,6 +144,8 @@ class Services:
     retraining: Retraining
     management: ModelManagement
     clock: Clock
+    outages: Outages
+    cataloguing: Cataloguing | None
 
 
 @dataclass
@@ -121,6 +156,7 @@ class Context:
         caller: on a web socket, anonymous until it has connected.
         remote: the address that the request comes from.
         connection_params: what a web socket's client said of itself when it connected.
+        partial: why the operation's answer holds less than was asked for.
     """
 
     services: Services
@@ -129,6 +165,7 @@ class Context:
     pinned: LiveModel | None = None
     socket: WebSocket | None = None
     connection_params: Mapping[str, object] = field(default_factory=dict)
+    partial: Partial | None = None
 
     @property
     def live(self) -> LiveModel:
@@ -159,13 +196,15 @@ class _Authorised(FieldExtension):
         **arguments: Any,  # noqa: ANN401 - whatever the field takes
     ) -> Any:  # noqa: ANN401 - whatever the field answers
         """Ask for the caller's permission, then for the answer."""
-        info.context.caller.authorise(info.field_name, _people(arguments))
+        info.context.caller.authorise(info.field_name, _people(info.field_name, arguments))
         answer = next_(source, info, **arguments)
         return await answer if isawaitable(answer) else answer
 
 
-def _people(arguments: Mapping[str, Any]) -> list[str]:
+def _people(root_field: str, arguments: Mapping[str, Any]) -> list[str]:
     """Return the ids of those whom a root field is asked about."""
+    if root_field == "user":
+        return [arguments["id"]]
     if "user_id" in arguments:
         return [arguments["user_id"]]
     if isinstance(given := arguments.get("input"), RecordActivitiesInput):
@@ -183,7 +222,7 @@ def _authorised(root: type[T]) -> type[T]:
 
 @_authorised
 @strawberry.type(description="What anybody may ask.")
-class Query(EmployerQueries):
+class Query:
     @strawberry.field(
         description="Best jobs for one person, best first. Somebody the model does not know gets "
         "popular jobs, marked as such."
@@ -245,7 +284,6 @@ class Query(EmployerQueries):
         ] = [],  # noqa: B006 - as above
     ) -> RecommendationList | None:
         services = info.context.services
-        reasons = most_asked_for(info, "reasons", 3)
 
         def find() -> RecommendationList:
             answer = services.recommending.for_visitor(
@@ -256,9 +294,9 @@ class Query(EmployerQueries):
                 [parse_id(id_, "liked") for id_ in liked],
                 [parse_id(id_, "disliked") for id_ in disliked],
                 info.context.live,
-                reasons,
+                most_asked_for(_chosen(info), "reasons", REASONS_FIRST),
             )
-            return _shown(services, [answer])[0]
+            return _shown(info, [answer], [])[0]
 
         return await services.runtime.run(find)
 
@@ -283,7 +321,10 @@ class Query(EmployerQueries):
                 exclude,
                 info.context.live,
             )
-            return WhyNot.from_domain(answer, _jobs(services, [answer.job_id]))
+            gathering = _gathering(info)
+            jobs = gathering.jobs(WantedJobs.of(below(_chosen(info), "job")), [answer.job_id])
+            _note(info.context, is_partial=gathering.is_partial)
+            return WhyNot.from_domain(answer, jobs)
 
         return await services.runtime.run(find)
 
@@ -306,8 +347,12 @@ class Query(EmployerQueries):
             )
             if answer is None:
                 return None
-            ids = [answer.job_id, *(item.job_id for item in answer.items)]
-            return SimilarJobList.from_domain(answer, _jobs(services, ids))
+            chosen, gathering = _chosen(info), _gathering(info)
+            wanted = WantedSimilar()
+            wanted.add(chosen)
+            own, jobs = gathering.similar(wanted, [answer])
+            _note(info.context, is_partial=answer.is_partial or gathering.is_partial)
+            return SimilarJobList.from_domain(answer, own, jobs)
 
         return await services.runtime.run(find)
 
@@ -321,8 +366,14 @@ class Query(EmployerQueries):
 
         def find() -> Job | None:
             job_id = parse_id(id, "id")
-            job = services.catalog.jobs([job_id]).get(job_id)
-            return None if job is None else Job.from_domain(job, services.clock())
+            wanted, gathering = WantedJobs.of(_chosen(info)), _gathering(info)
+            fields = frozenset({"id"} | wanted.fields)
+            known = services.outages.watch(lambda: services.catalog.jobs([job_id], fields))
+            if job_id not in known:
+                return None
+            jobs = gathering.page(wanted, JobPage([known[job_id]], has_next=False))
+            _note(info.context, is_partial=gathering.is_partial)
+            return jobs[job_id]
 
         return await services.runtime.run(find)
 
@@ -345,16 +396,114 @@ class Query(EmployerQueries):
         services = info.context.services
 
         def find() -> JobConnection:
-            _check_first(first)
+            check_first(first)
             if ids is not None and len(ids) > MAX_BATCH:
                 raise InputError(f"ids holds {len(ids):,} ids, at most {MAX_BATCH:,}", "ids")
-            page = services.catalog.page(
-                _filter(where) or DomainFilter(),
-                None if ids is None else [parse_id(id_, "ids") for id_ in ids],
-                None if after is None else decode_cursor(after),
-                first,
+            narrowed = None if ids is None else [parse_id(id_, "ids") for id_ in ids]
+            cursor = None if after is None else decode_cursor(after)
+            page = services.outages.watch(
+                lambda: services.catalog.page(
+                    _filter(where) or DomainFilter(), narrowed, cursor, first
+                )
             )
-            return JobConnection.from_domain(page, services.clock(), is_continued=after is not None)
+            wanted = WantedJobs.of(below(_chosen(info), "edges", "node"))
+            gathering = _gathering(info)
+            jobs = gathering.page(wanted, page)
+            _note(info.context, is_partial=gathering.is_partial)
+            return JobConnection.from_domain(page, jobs, is_continued=after is not None)
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(
+        description="Who offers jobs: by name, in any spelling that the live model learned, or by "
+        "id. Null where there is nobody."
+    )
+    async def employer(
+        self,
+        info: Info[Context, None],
+        name: Annotated[
+            str | None, strawberry.argument(description="Its name or one of its aliases.")
+        ] = None,
+        id: Annotated[strawberry.ID | None, strawberry.argument(description="Its id.")] = None,  # noqa: A002 - the schema's word
+    ) -> Employer | None:
+        services = info.context.services
+
+        def find() -> Employer | None:
+            asked = name if id is None else str(id)
+            if asked is None or (name is not None and id is not None):
+                raise InputError("give either name or id", "name")
+            gathering = _gathering(info)
+            known = gathering.learned
+            position = None if known is None else known.position(asked)
+            shown = asked if known is None or position is None else known.names[position]
+            page = services.outages.watch(
+                lambda: services.catalog.page(DomainFilter(employer=shown), None, None, 1)
+            )
+            if position is None and not page.jobs:
+                return None
+            spelt = (page.jobs[0].employer if page.jobs else None) or shown
+            return gathering.employer(WantedEmployers.of(_chosen(info)), spelt)
+
+        return await services.runtime.run(find)
+
+    @strawberry.field(
+        description="The kinds of employers, the largest first; empty where the live model learned "
+        "none."
+    )
+    async def employer_types(self, info: Info[Context, None]) -> list[EmployerType] | None:
+        def find() -> list[EmployerType]:
+            gathering, chosen = _gathering(info), _chosen(info)
+            known = gathering.learned
+            if known is None:
+                return []
+            names = {known.names[place] for kind in known.types for place in kind.examples}
+            links = gathering.employers(WantedEmployers.of(below(chosen, "examples")), names)
+            _note(info.context, is_partial=gathering.is_partial)
+            return [EmployerType.from_domain(known, kind, links) for kind in known.types]
+
+        return await info.context.services.runtime.run(find)
+
+    @strawberry.field(
+        description="All employers by name; empty where the live model learned nothing of them."
+    )
+    async def employers(
+        self,
+        info: Info[Context, None],
+        where: Annotated[
+            EmployerFilter | None,
+            strawberry.argument(description="What the employers must satisfy."),
+        ] = None,
+        first: First = 20,
+        after: Annotated[
+            str | None, strawberry.argument(description="Go on behind this cursor.")
+        ] = None,
+    ) -> EmployerConnection | None:
+        def find() -> EmployerConnection:
+            check_first(first)
+            gathering = _gathering(info)
+            page = page_of_employers(gathering.learned, where, after, first)
+            wanted = WantedEmployers.of(below(_chosen(info), "edges", "node"))
+            links = gathering.employers(wanted, page.names)
+            _note(info.context, is_partial=gathering.is_partial)
+            return EmployerConnection.from_page(page, links, is_continued=after is not None)
+
+        return await info.context.services.runtime.run(find)
+
+    @strawberry.field(
+        description="A person of the catalogue, null where there is none of that id: for "
+        "themselves, services and admins."
+    )
+    async def user(
+        self,
+        info: Info[Context, None],
+        id: Annotated[strawberry.ID, strawberry.argument(description="The person's id.")],  # noqa: A002 - the schema's word
+    ) -> User | None:
+        services = info.context.services
+
+        def find() -> User | None:
+            user_id = parse_id(id, "id")
+            known = services.outages.watch(lambda: services.catalog.users([user_id]))
+            return User.from_domain(known[user_id]) if user_id in known else None
 
         return await services.runtime.run(find)
 
@@ -386,7 +535,7 @@ class Query(EmployerQueries):
         services = info.context.services
 
         def find() -> list[TrainingRun]:
-            _check_first(first)
+            check_first(first)
             manifests = _manifests(services)
             return [
                 TrainingRun.from_domain(run, manifests, for_admin=info.context.caller.is_admin)
@@ -400,7 +549,7 @@ class Query(EmployerQueries):
         services = info.context.services
 
         def find() -> list[Model]:
-            _check_first(first)
+            check_first(first)
             return [
                 Model.from_domain(manifest) for manifest in services.management.stored()[:first]
             ]
@@ -427,7 +576,10 @@ class Query(EmployerQueries):
                 comparison = services.management.compare(str(a), str(b), first)
             except SnapshotMissing:
                 return None
-            jobs = _jobs(services, [moved.job_id for moved in comparison.moved])
+            wanted = WantedJobs.of(below(_chosen(info), "moved", "job"))
+            gathering = _gathering(info)
+            jobs = gathering.jobs(wanted, [moved.job_id for moved in comparison.moved])
+            _note(info.context, is_partial=gathering.is_partial)
             return ModelComparison.from_domain(comparison, jobs)
 
         return await services.runtime.run(compare)
@@ -435,7 +587,7 @@ class Query(EmployerQueries):
 
 @_authorised
 @strawberry.type(description="What admins may do, and what services and people may record.")
-class Mutation:
+class Mutation(CatalogueMutations):
     @strawberry.mutation(
         description="Record what people did. It is there for good, counts in the next answer, "
         "and is learned in the next training. A person may tell of themselves only."
@@ -530,11 +682,6 @@ def _promoted(promote: Callable[[], Manifest]) -> ModelPromoted | ModelNotUsable
         return ModelNotUsable(message=str(error))
 
 
-def _check_first(first: int) -> None:
-    if not 1 <= first <= MAX_FIRST:
-        raise InputError(f"first is {first}, expected 1 to {MAX_FIRST}", "first")
-
-
 def _run(context: Context, run: DomainRun) -> TrainingRun:
     manifests = _manifests(context.services) if run.model_version else {}
     return TrainingRun.from_domain(run, manifests, for_admin=context.caller.is_admin)
@@ -575,29 +722,69 @@ def _recommend(
 ) -> list[RecommendationList]:
     if len(user_ids) > MAX_BATCH:
         raise InputError(f"{argument} holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", argument)
-    services = info.context.services
+    context, chosen = info.context, _chosen(info)
+    services = context.services
     ids = [parse_id(user_id, argument) for user_id in user_ids]
-    reasons = most_asked_for(info, "reasons", 3)
+    are_people_shown = any(field.name == "user" for field in fields_of(chosen))
+    if are_people_shown:
+        context.caller.authorise("user", user_ids)
     lists = services.recommending.for_users(
-        ids, first, _filter(where), exclude, info.context.live, reasons
+        ids,
+        first,
+        _filter(where),
+        exclude,
+        context.live,
+        most_asked_for(chosen, "reasons", REASONS_FIRST),
     )
-    return _shown(services, lists)
+    return _shown(info, lists, list(dict.fromkeys(ids)) if are_people_shown else [])
 
 
-def _shown(services: Services, lists: Sequence[ListOfRecommendations]) -> list[RecommendationList]:
+def _shown(
+    info: Info[Context, None], lists: Sequence[ListOfRecommendations], people: list[int]
+) -> list[RecommendationList]:
+    """Return lists with their jobs, and with those people who are to be shown."""
+    chosen, gathering = _chosen(info), _gathering(info)
     items = [item for list_ in lists for item in list_.items]
-    wanted = {item.job_id for item in items}
-    wanted |= {reason.job_id for item in items for reason in item.reasons}
-    jobs = _jobs(services, list(wanted))
-    return [RecommendationList.from_domain(list_, jobs) for list_ in lists]
+    wanted = WantedJobs.of(below(chosen, "items", "job"))
+    wanted.add(below(chosen, "items", "reasons", "job"))
+    ids = {item.job_id for item in items}
+    ids |= {reason.job_id for item in items for reason in item.reasons}
+    jobs = gathering.jobs(wanted, ids)
+    users = gathering.users(people) if people else {}
+    is_partial = any(list_.is_partial for list_ in lists) or gathering.is_partial
+    _note(info.context, is_partial=is_partial)
+    return [
+        RecommendationList.from_domain(
+            list_, jobs, None if list_.user_id is None else users.get(list_.user_id)
+        )
+        for list_ in lists
+    ]
 
 
 def _filter(where: JobFilter | None) -> DomainFilter | None:
     return None if where is None else where.to_domain()
 
 
-def _jobs(services: Services, ids: list[int]) -> Jobs:
-    return Jobs(services.catalog.jobs(ids), services.clock())
+def _chosen(info: Info[Context, None]) -> list[Selection]:
+    """Return what is selected on the answer of a root field."""
+    return [inner for root in info.selected_fields for inner in root.selections]
+
+
+def _gathering(info: Info[Context, None]) -> Gathering:
+    services, context = info.context.services, info.context
+    return Gathering(
+        services.catalog,
+        services.recommending,
+        lambda: context.live,
+        services.clock(),
+        services.outages,
+    )
+
+
+def _note(context: Context, *, is_partial: bool) -> None:
+    """Take note of an answer that the catalogue did not help with."""
+    if is_partial:
+        context.partial = Partial.CATALOGUE_UNAVAILABLE
 
 
 def _manifests(services: Services) -> Mapping[str, Manifest]:
@@ -651,8 +838,19 @@ class _OneModel(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         """Pin the model."""
         context: Context = self.execution_context.context
-        self.execution_context.context = replace(context, pinned=context.services.models.current)
+        self.execution_context.context = replace(
+            context, pinned=context.services.models.current, partial=None
+        )
         yield
+
+
+class _Noted(SchemaExtension):
+    """Says beside the data where an answer holds less than was asked for."""
+
+    def get_results(self) -> dict[str, Any]:
+        """Return what is known once the operation was executed."""
+        context: Context = self.execution_context.context
+        return {} if context.partial is None else {"partial": context.partial.value}
 
 
 class _ParserCache(SchemaExtension):
@@ -717,6 +915,7 @@ def create_schema(
         extensions=[
             *extensions,
             _OneModel,
+            _Noted,
             lambda: MaxTokensLimiter(MAX_TOKENS),
             _ParserCache,
             lambda: _Checked(maxsize=CACHED_DOCUMENTS),
@@ -753,6 +952,8 @@ def _coded(error: GraphQLError, *, is_parsed: bool) -> GraphQLError:
         return _with(error, {"code": "BAD_REQUEST"})
     if isinstance(original, ModelNotReady):
         return _with(error, {"code": "MODEL_NOT_READY", "retryAfter": original.retry_after})
+    if isinstance(original, CatalogUnavailable):
+        return _with(error, {"code": "CATALOGUE_UNAVAILABLE", "retryAfter": RETRY_SECONDS})
     if original is None or isinstance(original, GraphQLError):
         # The caller's document or variables
         code = "GRAPHQL_VALIDATION_FAILED" if is_parsed else "GRAPHQL_PARSE_FAILED"

@@ -1,28 +1,132 @@
-"""What an operation selects further down, known before it is answered."""
+"""What an operation wants of the jobs in its answer, told before anything is read.
+
+Selections of the same place are merged, whatever their aliases: what several of them want is read
+once. What `@skip` and `@include` leave out is not wanted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from graphql import (
-    FieldNode,
-    FragmentDefinitionNode,
-    FragmentSpreadNode,
-    InlineFragmentNode,
-    SelectionSetNode,
-    value_from_ast_untyped,
-)
-from strawberry.types import Info
+from strawberry.types.nodes import SelectedField, Selection
 
 from application.recommending import MAX_FIRST
 from domain.errors import InputError
 
+SIMILAR_FIRST = 10
+EMPLOYER_FIRST = 20
+REASONS_FIRST = 3
+"""What is meant where `first` is not given."""
 
-def most_asked_for(info: Info[Any, Any], name: str, default: int) -> int:
-    """Return the largest `first` of the fields of a name below this one, 0 where there is none.
+_READ_FOR: Mapping[str, frozenset[str]] = {
+    "title": frozenset({"title"}),
+    "employer": frozenset({"employer"}),
+    "location": frozenset({"location"}),
+    "description": frozenset({"description"}),
+    "postedAt": frozenset({"posted_at"}),
+    "closesAt": frozenset({"closes_at"}),
+    "isOpen": frozenset({"posted_at", "closes_at", "closed"}),
+}
+"""Attributes of the domain's job that a field of the graph's is made of; the others need none."""
 
-    Fields that `@skip` and `@include` leave out count.
+
+@dataclass
+class WantedJobs:
+    """What is wanted of the jobs of one place.
+
+    Attributes:
+        fields: attributes of the domain's job.
+        similar: what is wanted of lists of similar jobs, by `first`.
+        employer: what is wanted of their employers.
+    """
+
+    fields: set[str] = field(default_factory=set)
+    similar: dict[int, WantedSimilar] = field(default_factory=dict)
+    employer: WantedEmployers | None = None
+
+    @classmethod
+    def of(cls, selections: Iterable[Selection]) -> WantedJobs:
+        """Return what selections on jobs want."""
+        wanted = cls()
+        wanted.add(selections)
+        return wanted
+
+    def add(self, selections: Iterable[Selection]) -> None:
+        """Want what further selections on the same jobs do, too."""
+        for chosen in fields_of(selections):
+            self.fields |= _READ_FOR.get(chosen.name, frozenset())
+            if chosen.name == "similar":
+                first = _first(chosen, SIMILAR_FIRST)
+                self.similar.setdefault(first, WantedSimilar()).add(chosen.selections)
+            elif chosen.name == "employer":
+                self.employer = self.employer or WantedEmployers()
+                self.employer.add(chosen.selections)
+
+
+@dataclass
+class WantedSimilar:
+    """What is wanted of lists of similar jobs: of the jobs that others resemble, and of those."""
+
+    own: WantedJobs = field(default_factory=WantedJobs)
+    others: WantedJobs = field(default_factory=WantedJobs)
+
+    def add(self, selections: Iterable[Selection]) -> None:
+        """Want what further selections on the same lists do, too."""
+        self.own.add(below(selections, "job"))
+        self.others.add(below(selections, "items", "job"))
+
+
+@dataclass
+class WantedEmployers:
+    """What is wanted of employers.
+
+    Attributes:
+        count: whether it is how many jobs they have.
+        jobs: what is wanted of pages of their jobs, by `first` and `after`.
+        similar: of how many employers that resemble them something is wanted.
+        are_examples: whether it is something of employers that stand for their kinds.
+        related: what is wanted of both.
+    """
+
+    count: bool = False
+    jobs: dict[tuple[int, str | None], WantedJobs] = field(default_factory=dict)
+    similar: int = 0
+    are_examples: bool = False
+    related: WantedEmployers | None = None
+
+    @classmethod
+    def of(cls, selections: Iterable[Selection]) -> WantedEmployers:
+        """Return what selections on employers want."""
+        wanted = cls()
+        wanted.add(selections)
+        return wanted
+
+    def add(self, selections: Iterable[Selection]) -> None:
+        """Want what further selections on the same employers do, too."""
+        for chosen in fields_of(selections):
+            if chosen.name == "jobCount":
+                self.count = True
+            elif chosen.name == "jobs":
+                page = (_first(chosen, EMPLOYER_FIRST), chosen.arguments.get("after"))
+                self.jobs.setdefault(page, WantedJobs()).add(
+                    below(chosen.selections, "edges", "node")
+                )
+            elif chosen.name == "similar":
+                self.similar = max(self.similar, _first(chosen, SIMILAR_FIRST))
+                self._relate(below(chosen.selections, "employer"))
+            elif chosen.name == "type":
+                examples = below(chosen.selections, "examples")
+                self.are_examples |= bool(examples)
+                self._relate(examples)
+
+    def _relate(self, selections: Iterable[Selection]) -> None:
+        self.related = self.related or WantedEmployers()
+        self.related.add(selections)
+
+
+def most_asked_for(selections: Iterable[Selection], name: str, default: int) -> int:
+    """Return the largest `first` of the fields of a name, at any depth; 0 where there is none.
 
     Args:
         default: `first` of a field that does not give it.
@@ -30,50 +134,51 @@ def most_asked_for(info: Info[Any, Any], name: str, default: int) -> int:
     Raises:
         InputError: one is out of bounds.
     """
-    raw = info._raw_info  # noqa: SLF001 - the public way converts the whole operation
-    ahead = _Ahead(name, default, raw.fragments, info.variable_values)
-    return max((ahead.most(node.selection_set) for node in raw.field_nodes), default=0)
+    most = 0
+    for chosen in fields_of(selections):
+        if chosen.name == name:
+            most = max(most, _first(chosen, default))
+        most = max(most, most_asked_for(chosen.selections, name, default))
+    return most
 
 
-class _Ahead:
-    """Looks through the selections below a field; into each fragment once."""
+def below(selections: Iterable[Selection], *path: str) -> list[Selection]:
+    """Return what is selected at the end of a path of fields."""
+    found = list(selections)
+    for name in path:
+        found = [
+            inner
+            for chosen in fields_of(found)
+            if chosen.name == name
+            for inner in chosen.selections
+        ]
+    return found
 
-    def __init__(
-        self,
-        name: str,
-        default: int,
-        fragments: Mapping[str, FragmentDefinitionNode],
-        variables: dict[str, Any],
-    ) -> None:
-        self._name = name
-        self._default = default
-        self._fragments = fragments
-        self._variables = variables
-        self._seen: set[str] = set()
 
-    def most(self, selections: SelectionSetNode | None) -> int:
-        """Return the largest `first` in a selection set, 0 where there is none."""
-        most = 0
-        for node in () if selections is None else selections.selections:
-            if isinstance(node, FieldNode):
-                if node.name.value == self._name:
-                    most = max(most, self._first(node))
-                most = max(most, self.most(node.selection_set))
-            elif isinstance(node, InlineFragmentNode):
-                most = max(most, self.most(node.selection_set))
-            elif isinstance(node, FragmentSpreadNode) and node.name.value not in self._seen:
-                self._seen.add(node.name.value)
-                most = max(most, self.most(self._fragments[node.name.value].selection_set))
-        return most
+def fields_of(selections: Iterable[Selection]) -> Iterator[SelectedField]:
+    """Yield the fields that are executed, fragments expanded."""
+    for selection in selections:
+        directives = selection.directives
+        if directives and (
+            _is_true(directives.get("skip", {}).get("if"))
+            or not _is_true(directives.get("include", {}).get("if", True))
+        ):
+            continue
+        if isinstance(selection, SelectedField):
+            yield selection
+        else:
+            # No type of the graph that holds jobs is abstract, so each condition is met
+            yield from fields_of(selection.selections)
 
-    def _first(self, node: FieldNode) -> int:
-        given = (each.value for each in node.arguments or () if each.name.value == "first")
-        value = next(given, None)
-        first = None if value is None else value_from_ast_untyped(value, self._variables)
-        # A variable that is not given is as good as no argument
-        first = first if isinstance(first, int) else self._default
-        if not 1 <= first <= MAX_FIRST:
-            raise InputError(
-                f"first of {self._name} is {first}, expected 1 to {MAX_FIRST}", "first"
-            )
-        return first
+
+def _is_true(given: object) -> bool:
+    # The library hands literals on as booleans or as their text, by its version
+    return given is True or given == "true"
+
+
+def _first(chosen: SelectedField, default: int) -> int:
+    given = chosen.arguments.get("first")
+    first = default if given is None else int(given)
+    if not 1 <= first <= MAX_FIRST:
+        raise InputError(f"first of {chosen.name} is {first}, expected 1 to {MAX_FIRST}", "first")
+    return first

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import strawberry
 from strawberry.scalars import JSON
@@ -20,14 +20,18 @@ from application.recommending import RecommendationList as ListOfRecommendations
 from application.recommending import SimilarJobList as ListOfSimilarJobs
 from application.recording import Done
 from domain import explaining, model, runs
+from domain.employers import EmployerType as KindOfEmployers
+from domain.employers import EmployerTypes, employer_key
 from domain.errors import InputError
 from domain.explaining import Verdict
 from domain.model import MAX_ID, ActivityKind, RecommendationSource, ShortfallReason
+from domain.model import User as Person
 from domain.ports import JobCursor, JobPage
 from domain.runs import RunStatus, TrainingPhase
+from graphql_api.selections import EMPLOYER_FIRST, SIMILAR_FIRST
 
 
-def _expose(
+def expose(
     enum: type[Enum], description: str, values: Mapping[Any, str], name: str | None = None
 ) -> None:
     """Make an enum of the domain one of GraphQL, with a description of each of its values."""
@@ -37,7 +41,7 @@ def _expose(
         value.description = values[enum[value.name]]
 
 
-_expose(
+expose(
     ActivityKind,
     "What a person did with a job.",
     {
@@ -50,7 +54,7 @@ _expose(
         ActivityKind.DISMISS: "They do not want to see it.",
     },
 )
-_expose(
+expose(
     RecommendationSource,
     "Why a job stands in a list.",
     {
@@ -61,7 +65,7 @@ _expose(
         RecommendationSource.NEW: "It came after the training; its text speaks for it.",
     },
 )
-_expose(
+expose(
     Verdict,
     "Where a job stands for a person: the first that applies.",
     {
@@ -76,7 +80,7 @@ _expose(
     },
     name="WhyNotVerdict",
 )
-_expose(
+expose(
     ShortfallReason,
     "Why a list is shorter than asked for.",
     {
@@ -85,7 +89,7 @@ _expose(
         ShortfallReason.EXCLUDED: "The person has done with all others.",
     },
 )
-_expose(
+expose(
     RunStatus,
     "Where a training run stands; SUCCEEDED, FAILED and CANCELLED are final.",
     {
@@ -97,7 +101,7 @@ _expose(
     },
     name="TrainingRunStatus",
 )
-_expose(
+expose(
     TrainingPhase,
     "What a training run is doing, in the order of doing it.",
     {
@@ -162,44 +166,228 @@ class JobFilter:
         )
 
 
+class Links(Protocol):
+    """Where the jobs of one place lead; all of it was fetched before the answer is put together."""
+
+    def employer(self, name: str) -> Employer:
+        """Return an employer: the same for all its jobs here."""
+
+    def similar(self, job_id: int, first: int) -> SimilarJobList | None:
+        """Return the jobs that resemble one of these; None where the model does not know it."""
+
+    def job_count(self, employer: str) -> int | None:
+        """Return how many jobs an employer has; None where the catalogue does not answer."""
+
+    def employer_jobs(self, employer: str, first: int, after: str | None) -> JobConnection | None:
+        """Return a page of an employer's jobs; None where the catalogue does not answer."""
+
+    @property
+    def learned(self) -> EmployerTypes | None:
+        """What the model of the answer knows of employers."""
+
+    @property
+    def related(self) -> Links:
+        """Where the employers lead that these resemble, or that stand for their kinds."""
+
+
+ListLength = Annotated[int, strawberry.argument(description="How many at most, 1 to 100.")]
+
+
+@strawberry.type(description="A kind of employers, learned from what their adverts say.")
+class EmployerType:
+    label: str = strawberry.field(description="Its three most telling expressions.")
+    expressions: list[str] = strawberry.field(
+        description="Expressions and words that tell it from other kinds, the most telling first."
+    )
+    size: int = strawberry.field(description="How many employers are of this kind.")
+    members: strawberry.Private[list[str]]
+    links: strawberry.Private[Links]
+
+    @classmethod
+    def from_domain(cls, known: EmployerTypes, kind: KindOfEmployers, links: Links) -> EmployerType:
+        """Return a type; `links` tells where its examples lead."""
+        return cls(
+            label=kind.label,
+            expressions=list(kind.expressions),
+            size=kind.size,
+            members=[known.names[position] for position in kind.examples],
+            links=links,
+        )
+
+    @strawberry.field(description="Its most typical employers, the most typical first.")
+    def examples(self) -> list[Employer]:
+        return [self.links.employer(name) for name in self.members]
+
+
+@strawberry.type(description="Who offers jobs.")
+class Employer:
+    name: str = strawberry.field(description="The name, as the adverts spell it.")
+    links: strawberry.Private[Links]
+
+    @strawberry.field(
+        description="Its name without case, marks and legal form: the same for all spellings."
+    )
+    def id(self) -> strawberry.ID:
+        return strawberry.ID(employer_key(self.name))
+
+    @strawberry.field(
+        description="Its kind; null where its adverts hold too little text, or where the live "
+        "model learned no kinds."
+    )
+    def type(self) -> EmployerType | None:
+        known, position = self._learned()
+        kind = None if known is None else known.type_at(position)
+        if known is None or kind is None:
+            return None
+        return EmployerType.from_domain(known, kind, self.links.related)
+
+    @strawberry.field(
+        description="Employers whose adverts resemble its own, best first; empty where they hold "
+        "too little text, or where the live model learned nothing of employers."
+    )
+    def similar(self, first: ListLength = SIMILAR_FIRST) -> list[SimilarEmployer]:
+        known, position = self._learned()
+        if known is None:
+            return []
+        return [
+            SimilarEmployer(
+                employer=self.links.related.employer(known.names[other.position]),
+                score=other.score,
+            )
+            for other in known.similar(position, first)
+        ]
+
+    def _learned(self) -> tuple[EmployerTypes | None, int]:
+        """Return what the model knows of employers, and where this one stands there."""
+        known = self.links.learned
+        position = None if known is None else known.position(self.name)
+        return (None, -1) if position is None else (known, position)
+
+    @strawberry.field(
+        description="How many of its jobs the catalogue holds, open or not; null where the "
+        "catalogue does not answer."
+    )
+    def job_count(self) -> int | None:
+        return self.links.job_count(self.name)
+
+    @strawberry.field(
+        description="Its jobs, newest first; null where the catalogue does not answer."
+    )
+    def jobs(
+        self,
+        first: ListLength = EMPLOYER_FIRST,
+        after: Annotated[
+            str | None, strawberry.argument(description="Go on behind this cursor.")
+        ] = None,
+    ) -> JobConnection | None:
+        return self.links.employer_jobs(self.name, first, after)
+
+
+@strawberry.type(description="An employer that resembles another.")
+class SimilarEmployer:
+    employer: Employer = strawberry.field(description="The employer.")
+    score: float = strawberry.field(description="Cosine of the two, at most 1; a rank's reason.")
+
+
 @strawberry.type(
     description="A job advert. Of a job that the catalogue lacks only the id is known."
 )
 class Job:
     id: strawberry.ID = strawberry.field(description="The dataset's id, a 64-bit integer.")
     title: str | None = strawberry.field(description="The advert's title.")
-    employer: str | None = strawberry.field(description="Who offers the job.")
+    employer: Employer | None = strawberry.field(description="Who offers the job.")
     location: str | None = strawberry.field(description="Where the job is.")
     description: str | None = strawberry.field(description="The advert's text.")
     posted_at: datetime | None = strawberry.field(description="When the advert went up.")
     closes_at: datetime | None = strawberry.field(description="When applications close.")
-    is_open: bool = strawberry.field(description="Whether people can apply now.")
+    is_open: bool = strawberry.field(
+        description="Whether people can apply now, as far as it is known."
+    )
+    links: strawberry.Private[Links]
+
+    @strawberry.field(
+        description="Jobs that the same people are drawn to; null where the model does not know "
+        "the job."
+    )
+    def similar(self, first: ListLength = SIMILAR_FIRST) -> SimilarJobList | None:
+        return self.links.similar(int(self.id), first)
 
     @classmethod
-    def from_domain(cls, job: model.Job, at: datetime) -> Job:
+    def from_domain(cls, job: model.Job, at: datetime, links: Links) -> Job:
         """Return the job as it stands at a time."""
         return cls(
             id=_id(job.id),
             title=job.title,
-            employer=job.employer,
+            employer=None if job.employer is None else links.employer(job.employer),
             location=job.location,
             description=job.description,
             posted_at=job.posted_at,
             closes_at=job.closes_at,
             is_open=job.is_open(at),
+            links=links,
         )
 
 
-class Jobs:
-    """The jobs of one answer, fetched at once, as they stand at its time."""
+class Jobs(Protocol):
+    """The jobs of one place in an answer."""
 
-    def __init__(self, known: Mapping[int, model.Job], at: datetime) -> None:
-        self._known = known
-        self._at = at
+    @property
+    def is_partial(self) -> bool:
+        """Whether the catalogue did not answer what was asked of it."""
 
     def __getitem__(self, job_id: int) -> Job:
-        job = self._known.get(job_id)
-        return Job.from_domain(model.Job(job_id) if job is None else job, self._at)
+        """Return a job; of one that was not found, only the id is known."""
+
+
+class Partial(Enum):
+    """Why an answer holds less than was asked for."""
+
+    CATALOGUE_UNAVAILABLE = "CATALOGUE_UNAVAILABLE"
+
+
+expose(
+    Partial,
+    "Why an answer holds less than was asked for.",
+    {
+        Partial.CATALOGUE_UNAVAILABLE: "The store of jobs and people does not answer: ids and "
+        "scores are right, what else is known of the jobs is left out, and filters and changes "
+        "of the catalogue may not be heeded."
+    },
+)
+
+
+def _partial(*, is_partial: bool) -> Partial | None:
+    return Partial.CATALOGUE_UNAVAILABLE if is_partial else None
+
+
+@strawberry.type(
+    description="A person, as far as recommending knows them: for themselves, services and admins."
+)
+class User:
+    id: strawberry.ID = strawberry.field(description="The dataset's id, a 64-bit integer.")
+    graduation_year: int | None = strawberry.field(description="When they graduate or did.")
+    school_type: str | None = strawberry.field(description="The type of their school.")
+    languages: list[str] = strawberry.field(description="Languages that they speak.")
+    university: str | None = strawberry.field(description="Their university.")
+    degree_subject: str | None = strawberry.field(description="What they study or did.")
+    degree_subject_groups: list[str] = strawberry.field(description="Groups of that subject.")
+    degree_subject_categories: list[str] = strawberry.field(
+        description="Categories of that subject."
+    )
+
+    @classmethod
+    def from_domain(cls, user: Person) -> User:
+        """Return a person."""
+        return cls(
+            id=_id(user.id),
+            graduation_year=user.graduation_year,
+            school_type=user.school_type,
+            languages=list(user.languages),
+            university=user.university,
+            degree_subject=user.degree_subject,
+            degree_subject_groups=list(user.degree_subject_groups),
+            degree_subject_categories=list(user.degree_subject_categories),
+        )
 
 
 @strawberry.type(description="A measured property of a model.")
@@ -222,7 +410,12 @@ class Model:
     users: int = strawberry.field(description="People it knows.")
     jobs: int = strawberry.field(description="Jobs it knows.")
     activities: int = strawberry.field(description="Activities it learned from.")
-    metrics: list[Metric] = strawberry.field(description="What was measured before it went live.")
+    measured: strawberry.Private[Mapping[str, float]]
+
+    # Made when asked for: each list of an answer names its model
+    @strawberry.field(description="What was measured before it went live.")
+    def metrics(self) -> list[Metric]:
+        return _metrics(self.measured)
 
     @classmethod
     def from_domain(cls, manifest: runs.Manifest) -> Model:
@@ -233,7 +426,7 @@ class Model:
             users=manifest.users,
             jobs=manifest.jobs,
             activities=manifest.activities,
-            metrics=_metrics(manifest.metrics),
+            measured=manifest.metrics,
         )
 
 
@@ -369,9 +562,18 @@ class RecommendationList:
     shortfall: ShortfallReason | None = strawberry.field(
         description="Why there are fewer than `first` jobs; null where there are not."
     )
+    user: User | None = strawberry.field(
+        description="The person, for callers who may see them; null where the catalogue lacks "
+        "them or does not answer."
+    )
+    partial: Partial | None = strawberry.field(
+        description="Why the answer holds less than was asked for; null where it does not."
+    )
 
     @classmethod
-    def from_domain(cls, answer: ListOfRecommendations, jobs: Jobs) -> RecommendationList:
+    def from_domain(
+        cls, answer: ListOfRecommendations, jobs: Jobs, user: Person | None
+    ) -> RecommendationList:
         """Return one person's list."""
         return cls(
             user_id=None if answer.user_id is None else _id(answer.user_id),
@@ -395,6 +597,8 @@ class RecommendationList:
                 for item in answer.items
             ],
             shortfall=answer.shortfall,
+            user=None if user is None else User.from_domain(user),
+            partial=_partial(is_partial=answer.is_partial or jobs.is_partial),
         )
 
 
@@ -410,17 +614,21 @@ class SimilarJobList:
     job: Job = strawberry.field(description="The job that the others resemble.")
     model: Model = strawberry.field(description="The model that the whole list comes from.")
     items: list[SimilarJob] = strawberry.field(description="At most `first` jobs.")
+    partial: Partial | None = strawberry.field(
+        description="Why the answer holds less than was asked for; null where it does not."
+    )
 
     @classmethod
-    def from_domain(cls, answer: ListOfSimilarJobs, jobs: Jobs) -> SimilarJobList:
-        """Return the jobs that resemble one."""
+    def from_domain(cls, answer: ListOfSimilarJobs, own: Jobs, jobs: Jobs) -> SimilarJobList:
+        """Return the jobs that resemble one, which is among `own`."""
         return cls(
-            job=jobs[answer.job_id],
+            job=own[answer.job_id],
             model=Model.from_domain(answer.model),
             items=[
                 SimilarJob(rank=item.rank, score=item.score, job=jobs[item.job_id])
                 for item in answer.items
             ],
+            partial=_partial(is_partial=answer.is_partial or jobs.is_partial),
         )
 
 
@@ -444,11 +652,10 @@ class JobConnection:
     page_info: PageInfo = strawberry.field(description="How to go on.")
 
     @classmethod
-    def from_domain(cls, page: JobPage, at: datetime, *, is_continued: bool) -> JobConnection:
+    def from_domain(cls, page: JobPage, jobs: Jobs, *, is_continued: bool) -> JobConnection:
         """Return a page."""
         edges = [
-            JobEdge(cursor=encode_cursor(JobCursor.of(job)), node=Job.from_domain(job, at))
-            for job in page.jobs
+            JobEdge(cursor=encode_cursor(JobCursor.of(job)), node=jobs[job.id]) for job in page.jobs
         ]
         return cls(
             edges=edges,

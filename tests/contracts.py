@@ -308,6 +308,24 @@ class CatalogContract:
         assert not catalog.page(JobFilter(title="a"), None, None, 2).has_next
         assert not catalog.page(JobFilter(title="b"), None, None, 1).has_next
 
+    def test_pages_and_counts_align_with_their_filters(self) -> None:
+        catalog = self.catalog_of(
+            job(1, 3, employer="Ward"), job(2, 2, employer="WARD"), job(3, 1, employer="Mill")
+        )
+        wheres = [JobFilter(employer=name) for name in ("mill", "nobody", "ward")]
+        behind = JobCursor(at(3).timestamp(), 1)
+
+        assert [ids(page) for page in catalog.pages(wheres, None, 1)] == [[3], [], [1]]
+        assert [page.has_next for page in catalog.pages(wheres, None, 1)] == [False, False, True]
+        assert [ids(page) for page in catalog.pages(wheres, behind, 5)] == [[3], [], [2]]
+        assert catalog.counts(wheres) == [1, 0, 2]
+        assert catalog.counts([]) == []
+
+    def test_nobody_is_erased_at_first(self) -> None:
+        catalog = self.editable([], [User(1)]).catalog
+
+        assert np.isnan(catalog.erased_at(np.array([1, 2]))).tolist() == [True, True]
+
     def test_standing_aligns_with_the_jobs_asked_for(self) -> None:
         catalog = self.catalog_of(
             job(2, -1, 1, title="open"),

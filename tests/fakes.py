@@ -166,10 +166,12 @@ class FakeCatalog(CatalogStore):
         return {id_: self._users[id_] for id_ in ids if id_ in self._users}
 
     def coverage(self, user_ids: IdArray) -> Coverage:
+        self._answer()
         listed = [user_id in self._users for user_id in user_ids.tolist()]
         return Coverage(np.array(listed, dtype=np.bool_), len(self._users))
 
     def standing(self, job_ids: IdArray, at: datetime, where: JobFilter | None) -> Standing:
+        self._answer()
         found = [self._jobs.get(id_) for id_ in job_ids.tolist()]
         changes = (
             moment.timestamp()
@@ -198,6 +200,7 @@ class FakeCatalog(CatalogStore):
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
     ) -> JobPage:
+        self._answer()
         newest_first = sorted(self._jobs.values(), key=_place)
         start = 0
         if after is not None:
@@ -237,6 +240,7 @@ class FakeCatalog(CatalogStore):
         return changes
 
     def erased_at(self, user_ids: IdArray) -> TimeArray:
+        self._answer()
         return np.array([self._erased.get(id_, math.nan) for id_ in user_ids.tolist()], np.float64)
 
     def _put(self, held: dict[int, T], items: Sequence[T]) -> list[Change]:

@@ -212,7 +212,6 @@ def test_what_an_erased_person_did_before_does_not_count() -> None:
         RankingPolicy(),
         ManualClock(),
         scene.recent,
-        scene.catalog.erased_at,
     )
     assert forgetful.for_users([NEWCOMER], 1)[0].items[0].source is FOLD_IN
 

@@ -94,7 +94,8 @@ def test_a_person_sees_recommendations_and_similar_jobs(
     page: str, service: Service, browser: webdriver.Chrome, tmp_path: Path
 ) -> None:
     expected = service.data_of(
-        """{ recommendations(userId: 2) { items { score job { id title employer location } } } }"""
+        """{ recommendations(userId: 2) { items { score
+          job { id title employer { name } location } } } }"""
     )["recommendations"]["items"]
     browser.get(page)
     wait_for_text(browser, f"{RECOMMENDED} .cards", "For you")
@@ -105,7 +106,12 @@ def test_a_person_sees_recommendations_and_similar_jobs(
     cards = [card.text for card in find_all(browser, f"{RECOMMENDED} .card")]
     for card, item in zip(cards, expected, strict=True):
         job = item["job"]
-        for shown in (job["title"], job["employer"], job["location"], f"{item['score']:.3f}"):
+        for shown in (
+            job["title"],
+            job["employer"]["name"],
+            job["location"],
+            f"{item['score']:.3f}",
+        ):
             assert shown in card
     similar = service.data_of(
         "query ($id: ID!) { similarJobs(jobId: $id, first: 5) { items { job { title } } } }",

@@ -81,6 +81,14 @@ OF_8 = {
 OF_BOTH = {
     "batchRecommendations of 7 and 8": "{ batchRecommendations(userIds: [7, 8]) { userId } }",
 }
+USER_7 = {
+    "user 7": "{ user(id: 7) { id } }",
+    "user of the list of 7": "{ recommendations(userId: 7, first: 1) { user { id } } }",
+}
+USER_8 = {
+    "user 8": "{ user(id: 8) { id } }",
+    "user of the list of 8": "{ batchRecommendations(userIds: [8], first: 1) { user { id } } }",
+}
 ADMINS = {
     "models": "{ models { version } }",
     "compareModels": '{ compareModels(a: "x", b: "y") { people } }',
@@ -90,20 +98,29 @@ MUTATIONS = {
     "cancelTrainingRun": 'mutation { cancelTrainingRun(input: {id: "x"}) { __typename } }',
     "promoteModel": 'mutation { promoteModel(input: {version: "x"}) { __typename } }',
     "rollbackModel": "mutation { rollbackModel { __typename } }",
+    "upsertJobs": "mutation { upsertJobs(input: {jobs: []}) { __typename } }",
+    "closeJobs": "mutation { closeJobs(input: {ids: []}) { __typename } }",
+    "removeJobs": "mutation { removeJobs(input: {ids: []}) { __typename } }",
+    "upsertUsers": "mutation { upsertUsers(input: {users: []}) { __typename } }",
+    "eraseUser": "mutation { eraseUser(input: {id: 999999999}) { __typename } }",
 }
 SUBSCRIPTIONS = {
     "subscription trainingRun": 'subscription { trainingRun(id: "none") { id } }',
 }
-EVERYTHING = {**ANYBODYS, **OF_7, **OF_8, **OF_BOTH, **ADMINS, **MUTATIONS, **SUBSCRIPTIONS}
+EVERYTHING = {
+    **ANYBODYS, **OF_7, **OF_8, **OF_BOTH, **USER_7, **USER_8, **ADMINS, **MUTATIONS,
+    **SUBSCRIPTIONS,
+}  # fmt: skip
 
 PUBLIC = {*ANYBODYS, *OF_7, *OF_8, *OF_BOTH, *SUBSCRIPTIONS}
+KNOWN = {*PUBLIC, *USER_7, *USER_8}
 MAY = {
     "anonymous": PUBLIC,
-    "person 7": {*ANYBODYS, *OF_7, *SUBSCRIPTIONS},
-    "person 8": {*ANYBODYS, *OF_8, *SUBSCRIPTIONS},
+    "person 7": {*ANYBODYS, *OF_7, *USER_7, *SUBSCRIPTIONS},
+    "person 8": {*ANYBODYS, *OF_8, *USER_8, *SUBSCRIPTIONS},
     "person 07": {*ANYBODYS, *SUBSCRIPTIONS},
-    "service by JWT": PUBLIC,
-    "service by API token": PUBLIC,
+    "service by JWT": KNOWN,
+    "service by API token": KNOWN,
     "admin by JWT": {*EVERYTHING},
     "admin by API token": {*EVERYTHING},
     "admin by the admin token": {*EVERYTHING},

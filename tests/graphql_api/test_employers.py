@@ -35,11 +35,12 @@ def test_an_employer_tells_its_kind_its_likes_and_its_jobs(typed: Service) -> No
     assert behind["employers"]["edges"][0]["node"]["id"] == second["node"]["id"]
     employer = typed.data_of(
         """query ($name: String) { employer(name: $name) { name jobCount type { label expressions }
-        similar(first: 3) { employer { name } score } jobs(first: 2) { employer } } }""",
+        similar(first: 3) { employer { name jobCount } score }
+        jobs(first: 2) { edges { node { employer { name } } } } } }""",
         name=f"  {first['node']['name'].upper()} Ltd.",
     )["employer"]
     assert employer["name"] == first["node"]["name"]
-    assert employer["jobs"][0]["employer"] == employer["name"]
+    assert employer["jobs"]["edges"][0]["node"]["employer"]["name"] == employer["name"]
     scores = [other["score"] for other in employer["similar"]]
     assert scores == sorted(scores, reverse=True)
     assert employer["name"] not in [other["employer"]["name"] for other in employer["similar"]]

@@ -37,6 +37,7 @@ TABS = [
     "ModelAndRuns",
     "Why",
     "Retrain",
+    "UpsertJobs",
 ]
 RETRAIN = TABS.index("Retrain")
 

@@ -17,7 +17,7 @@ from tests.conftest import Service
 
 SCHEMA = create_schema()._schema  # noqa: SLF001 - strawberry shows the schema it made nowhere else
 BUDGET = 250_000
-JOB_FIELDS = "rank score source job { id title employer location isOpen postedAt }"
+JOB_FIELDS = "rank score source job { id title employer { name } isOpen postedAt }"
 BATCH = f"""query ($users: [ID!]!, $first: Int! = 10) {{
     batchRecommendations(userIds: $users, first: $first) {{ userId items {{ {JOB_FIELDS} }} }} }}"""
 TOO_EXPENSIVE: dict[str, Any] = {"users": list(range(1_000)), "first": 100}
@@ -44,6 +44,28 @@ def price_of(query: str, **variables: Any) -> int:
         ("{ jobs(ids: [1, 2], first: 50) { edges { cursor } } }", {}, 2 + 2),
         ("{ jobs(ids: null, first: 50) { edges { cursor } } }", {}, 2 + 50),
         ("{ trainingRuns(first: 5) { id metrics { name } } }", {}, 1 + 5 * (2 + 20)),
+        # Lists within lists multiply; an employer's jobs are looked for, as by a filter
+        ("{ job(id: 1) { similar(first: 3) { items { rank } } } }", {}, 1 + 1 + 13 + 1 + 3),
+        (
+            (
+                "{ similarJobs(jobId: 1, first: 2) { items { job { similar(first: 3) {"
+                " items { rank } } } } } }"
+            ),
+            {},
+            1 + 12 + 1 + 2 * (1 + 1 + 13 + 1 + 3),
+        ),
+        ("{ job(id: 1) { employer { name jobCount } } }", {}, 1 + 1 + 1 + 2),
+        ("{ job(id: 1) { employer { jobs(first: 3) { edges { cursor } } } } }", {}, 2 + 2 + 1 + 3),
+        # A change: 10 an item, and its outcome
+        (
+            (
+                "mutation { closeJobs(input: {ids: [1, 2]}) {"
+                " ... on CatalogueChanged { outcomes { id change } } } }"
+            ),
+            {},
+            1 + 2 * 10 + 1 + 2 * 2,
+        ),
+        ("mutation { eraseUser(input: {id: 1}) { __typename } }", {}, 1 + 10 + 1),
         # What is out of bounds is refused later, and counts as the most until then
         ("{ jobs(first: 1000) { edges { cursor } } }", {}, 2 + 100),
         ("query ($n: Int!) { jobs(first: $n) { edges { cursor } } }", {"n": "x"}, 2 + 100),

@@ -65,7 +65,7 @@ def repeated(text: str, times: int) -> str:
 
 HALF = "fragment half on Model {{ {0} }}"
 USERS = list(range(400))
-JOB = "rank score source job { id title employer location isOpen postedAt closesAt }"
+JOB = "rank score source job { id title employer { name } location isOpen postedAt closesAt }"
 
 ATTACKS = {
     "bomb of 18": Attack(bomb(18), SELECTIONS),

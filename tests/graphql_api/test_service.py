@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Service, serving
 
 LIST = """userId shortfall model { version users jobs }
-          items { rank score source job { id title employer isOpen } }"""
+          items { rank score source job { id title employer { name } isOpen } }"""
 RECOMMEND = f"""query ($user: ID!, $first: Int! = 10, $where: JobFilter) {{
     recommendations(userId: $user, first: $first, where: $where) {{ {LIST} }} }}"""
 BATCH = f"query ($users: [ID!]!) {{ batchRecommendations(userIds: $users) {{ {LIST} }} }}"
@@ -89,10 +89,12 @@ def test_what_a_person_applied_to_is_left_out_unless_asked_for(service: Service)
 
 def test_filter_narrows_the_list_and_says_when_it_is_short(service: Service) -> None:
     first = service.data_of(RECOMMEND, user="1")["recommendations"]["items"][0]["job"]
-    where = {"employer": first["employer"].upper()}
+    where = {"employer": first["employer"]["name"].upper()}
     found = service.data_of(RECOMMEND, user="1", first=100, where=where)["recommendations"]
     assert found["items"]
-    assert {item["job"]["employer"] for item in found["items"]} == {first["employer"]}
+    assert {item["job"]["employer"]["name"] for item in found["items"]} == {
+        first["employer"]["name"]
+    }
     assert found["shortfall"] == "FILTER"
 
 

@@ -7,7 +7,9 @@ graphql(`
   fragment JobCard on Job {
     id
     title
-    employer
+    employer {
+      name
+    }
     location
   }
 `);
@@ -23,7 +25,7 @@ interface Props {
 
 /** A job of a ranked list; its title is a button. */
 export function JobCard({ job, rank, score, isChosen = false, onChoose, children }: Props) {
-  const place = [job.employer, job.location].filter(Boolean).join(" · ");
+  const place = [job.employer?.name, job.location].filter(Boolean).join(" · ");
   return (
     <li className={isChosen ? "card chosen" : "card"}>
       <span className="rank" aria-hidden="true">

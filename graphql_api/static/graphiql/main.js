@@ -27,7 +27,9 @@ query Recommendations(
       job {
         id
         title
-        employer
+        employer {
+          name
+        }
         location
       }
     }
@@ -79,7 +81,9 @@ query SimilarJobs($jobId: ID!, $first: Int!) {
     job {
       id
       title
-      employer
+      employer {
+        name
+      }
     }
     items {
       rank
@@ -87,7 +91,9 @@ query SimilarJobs($jobId: ID!, $first: Int!) {
       job {
         id
         title
-        employer
+        employer {
+          name
+        }
       }
     }
   }
@@ -107,7 +113,17 @@ query JobAndCatalogue(
   job(id: $id) {
     id
     title
-    employer
+    employer {
+      name
+      jobCount
+    }
+    similar(first: 3) {
+      items {
+        job {
+          title
+        }
+      }
+    }
     location
     description
     postedAt
@@ -120,7 +136,9 @@ query JobAndCatalogue(
       node {
         id
         title
-        employer
+        employer {
+          name
+        }
         postedAt
         isOpen
       }
@@ -262,6 +280,77 @@ subscription FollowRun($runId: ID!) {
     variables: {
       input: { note: "asked for in GraphiQL", force: false },
       runId: "the id that Retrain answers",
+    },
+    headers: { Authorization: "Bearer <the admin token that serve printed>" },
+  },
+  {
+    query: `# For administrators, as the tab before:
+# changes of the catalogue, which the
+# next answer heeds. One item that is
+# refused loses no other. A job is put
+# in whole: what is left out is unknown
+# from then on.
+mutation UpsertJobs($jobs: [JobInput!]!) {
+  upsertJobs(input: { jobs: $jobs }) {
+    ...Outcomes
+  }
+}
+
+mutation CloseJobs($ids: [ID!]!) {
+  closeJobs(input: { ids: $ids }) {
+    ...Outcomes
+  }
+}
+
+mutation RemoveJobs($ids: [ID!]!) {
+  removeJobs(input: { ids: $ids }) {
+    ...Outcomes
+  }
+}
+
+# Forgets a person: profile, answers and,
+# with the next training, activities.
+mutation EraseUser($userId: ID!) {
+  eraseUser(input: { id: $userId }) {
+    __typename
+    ... on UserErased {
+      change
+      at
+    }
+    ... on CatalogueReadOnly {
+      message
+    }
+  }
+}
+
+fragment Outcomes on ChangeCatalogueResult {
+  __typename
+  ... on CatalogueChanged {
+    refused
+    outcomes {
+      id
+      change
+      refusal
+    }
+  }
+  ... on CatalogueReadOnly {
+    message
+  }
+}
+`,
+    variables: {
+      jobs: [
+        {
+          id: "900001",
+          title: "Night nurse",
+          employer: "Ward Seven",
+          location: "Leeds",
+          postedAt: "2026-01-05T09:00:00Z",
+          closed: false, // it has a default, but the editor asks for it
+        },
+      ],
+      ids: ["900001"],
+      userId: "900001",
     },
     headers: { Authorization: "Bearer <the admin token that serve printed>" },
   },
