@@ -11,7 +11,14 @@ import pytest
 from adapters.als import AlsParameters, AlsTrainer
 from adapters.factors import FactorRecommender
 from application.recommending import Models, Recommending
-from application.training import MAX_KEY, MAX_NOTE, LearningPolicy, Retraining, Training
+from application.training import (
+    MAX_KEY,
+    MAX_NOTE,
+    LearningPolicy,
+    Retraining,
+    Training,
+    data_health,
+)
 from domain.errors import (
     DatasetMissing,
     InputError,
@@ -19,7 +26,15 @@ from domain.errors import (
     SnapshotError,
     TrainingError,
 )
-from domain.model import ActivityKind, Job, RecommendationSource, TimeWindow, User
+from domain.model import (
+    ActivityKind,
+    ActivityTally,
+    Job,
+    ReadReport,
+    RecommendationSource,
+    TimeWindow,
+    User,
+)
 from domain.ports import Begun, Busy, KeyReused, Replayed
 from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy, Unlisted
@@ -211,7 +226,12 @@ def test_a_runs_report_says_what_the_data_held() -> None:
         "lines_used": 6,
         "lines_rejected": 0,
         "outside_window": 2,  # one too early, one without a time
-        "activities": {"impression": 1, "redirect": 2, "apply": 1},
+        "activities": {
+            **dict.fromkeys((kind.word for kind in ActivityKind), 0),
+            "impression": 1,
+            "redirect": 2,
+            "apply": 1,
+        },
         "pairs": 4,
         "users": 3,
         "jobs": 3,
@@ -800,3 +820,21 @@ def test_cancelling_a_run_that_does_not_exist_is_an_error() -> None:
 def test_a_learning_policy_out_of_bounds_is_refused(policy: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         LearningPolicy(**policy)
+
+
+def test_people_who_never_open_their_emails_are_reported_and_kept() -> None:
+    sent, opened, clicked = (
+        ActivityKind.EMAIL_SENT,
+        ActivityKind.EMAIL_OPEN,
+        ActivityKind.EMAIL_CLICK,
+    )
+    events = [(1, 1, sent), (1, 1, ActivityKind.APPLY), (2, 1, sent), (2, 2, opened)]
+    events += [(3, 2, sent), (3, 2, clicked), (4, 2, opened)]
+    users, jobs, kinds = zip(*events, strict=True)
+    tally = ActivityTally.from_events(users, jobs, kinds, [0.0] * len(events))
+    interactions = ScoringPolicy.funnel().interactions(tally)
+
+    report = data_health(tally, interactions, ReadReport("", 7, 7), FakeCatalog(), NOON)
+
+    assert report["users_sent_emails_never_opening"] == 1
+    assert interactions.users.ids.tolist() == [1, 3]
