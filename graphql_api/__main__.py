@@ -471,7 +471,7 @@ def evaluate(
         split=SplitKind(split or SplitKind.TEMPORAL),
         share=settings.hold_out,
         ks=tuple(_lengths(ks)),
-        versions=tuple(version.strip() for version in versions.split(",") if version.strip()),
+        models=tuple(name.strip() for name in models_.split(",") if name.strip()),
     )
     # Opened first: whatever cannot be written should be known before the work
     with nullcontext() if json_file is None else _target(json_file) as target:

@@ -220,7 +220,7 @@ class TestStoredModels:
         bench = Bench()
         bench.store("older", hold_out(bench.tally(), SplitKind.LAST, 0.1, 1).train)
 
-        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("older",)))
+        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, models=("older",)))
 
         assert list(evaluation.metrics) == [*MODELS, "older"]
         assert evaluation.metrics["older"] == evaluation.metrics["als"]
@@ -231,7 +231,7 @@ class TestStoredModels:
         bench = Bench()
         bench.store("all", bench.tally())
 
-        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("all",)))
+        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, models=("all",)))
 
         held_out = evaluation.setting.targets
         assert evaluation.refused == {
@@ -245,7 +245,7 @@ class TestStoredModels:
         later = ActivityTally.from_events([777], [888], [0], [5_000.0])
         bench.store("later", ActivityTally.merged([train, later]))
 
-        evaluation = bench.evaluate(EvaluationRequest(versions=("later",)))
+        evaluation = bench.evaluate(EvaluationRequest(models=("later",)))
 
         assert evaluation.refused["later"].startswith(
             "its data reach until 1970-01-01T01:23:20+00:00, beyond 1970-01-01T00:"
@@ -256,14 +256,14 @@ class TestStoredModels:
         train = hold_out(bench.tally(), SplitKind.LAST, 0.1, 1).train
         bench.store("half", train.select((train.user_ids % 2 == 0) & (train.job_ids < 45)))
 
-        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("half",)))
+        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, models=("half",)))
 
         assert 0 < evaluation.metrics["half"]["recall@20"] < evaluation.metrics["als"]["recall@20"]
         assert evaluation.metrics["half"]["coverage@20"] == 45
 
     def test_a_version_that_is_not_there_is_an_error(self) -> None:
         with pytest.raises(SnapshotMissing):
-            Bench().evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("none",)))
+            Bench().evaluate(EvaluationRequest(split=SplitKind.LAST, models=("none",)))
 
     def test_lists_are_compared_with_those_of_the_live_model_whatever_it_has_seen(self) -> None:
         bench = Bench()

@@ -43,7 +43,7 @@ def test_the_same_people_make_small_differences_plain() -> None:
 
 def test_no_difference_is_not_significant() -> None:
     difference = resampled(a=NOISE, b=NOISE).difference("a", "b", "recall@10")
-    assert difference == (0.0, 0.0, 0.0, 1.0)
+    assert difference == (0.0, 0.0, 0.0, 1.0, 1.0)
 
 
 def test_p_values_of_models_that_differ_by_chance_are_spread_evenly() -> None:
@@ -59,7 +59,7 @@ def test_p_values_of_models_that_differ_by_chance_are_spread_evenly() -> None:
 def test_the_difference_turns_its_sign_with_the_order() -> None:
     both = resampled(a=NOISE, b=SMALL_NOISE)
     forth, back = (both.difference(*pair, "recall@10") for pair in (("a", "b"), ("b", "a")))
-    expected = (-forth.value, -forth.high, -forth.low, forth.p)
+    expected = (-forth.value, -forth.high, -forth.low, forth.p, forth.p_holm)
     assert back == pytest.approx(expected, abs=1e-12)
 
 
