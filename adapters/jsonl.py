@@ -52,6 +52,7 @@ from domain.model import (
 )
 from domain.ports import ActivityLog, Catalog, Coverage, JobCursor, JobPage, OnProgress, nobody
 from domain.ranking import Standing
+from domain.tastes import Taste
 
 _log = logging.getLogger(__name__)
 
@@ -226,6 +227,29 @@ def read_targets(
     return ActivityTally.from_events(*pairs.columns), lines.report()
 
 
+def read_tastes(
+    path: Path, tolerance: Tolerance, on_progress: OnProgress = nobody
+) -> tuple[list[Taste], ReadReport]:
+    """Read tastes known from elsewhere, such as the demo's `truth.jsonl`, in order of their names.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    lines = _Lines(path, _TASTE, tolerance, on_progress)
+    people: dict[str, list[int]] = {}
+    jobs: dict[str, list[int]] = {}
+    for rows in lines:
+        for row in rows:
+            people.setdefault(row.taste, []).extend(map(int, row.user_ids))
+            jobs.setdefault(row.taste, []).extend(map(int, row.job_ids))
+    tastes = [Taste(name, _ascending(people[name]), _ascending(jobs[name])) for name in people]
+    return sorted(tastes, key=attrgetter("name")), lines.report()
+
+
+def _ascending(ids: Sequence[int]) -> IdArray:
+    return np.unique(np.array(ids, dtype=np.int64))
+
+
 # What a good line looks like, twice: as a schema that decodes a block at once, and as a check
 # for each field that also knows the rarer good forms and names what is wrong.
 
@@ -268,6 +292,12 @@ class _UserRow(msgspec.Struct, gc=False):
 
 class _TargetsRow(msgspec.Struct, gc=False):
     user_id: _Id | _Digits
+    job_ids: list[_Id | _Digits]
+
+
+class _TasteRow(msgspec.Struct, gc=False):
+    taste: str
+    user_ids: list[_Id | _Digits]
     job_ids: list[_Id | _Digits]
 
 
@@ -394,6 +424,7 @@ _JOB = _Shape(
     },
 )
 _TARGETS = _Shape(_TargetsRow, {"user_id": _id, "job_ids": _id_list}, {})
+_TASTE = _Shape(_TasteRow, {"taste": _text, "user_ids": _id_list, "job_ids": _id_list}, {})
 _USER_ID = _Shape(_UserIdRow, {"user_id": _id}, {}, is_personal=True)
 _USER = _Shape(
     _UserRow,

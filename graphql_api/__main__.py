@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -37,7 +37,7 @@ import orjson
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
-from adapters.jsonl import read_targets
+from adapters.jsonl import read_targets, read_tastes
 from application.evaluating import EvaluationRequest
 from application.recommending import MAX_BATCH, Models, RecommendationList
 from application.training import MEASURED_K, Training
@@ -55,6 +55,7 @@ from domain.ports import Begun, Busy, TrainingRuns
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingRun
 from domain.splits import SplitKind
 from graphql_api.container import Container
+from graphql_api.evaluation_page import as_page
 from graphql_api.evaluation_report import as_lines, as_record
 from graphql_api.runtime import available_cores, training_environment
 from graphql_api.settings import Settings
@@ -446,7 +447,14 @@ def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
     help="what to predict [default: temporal]",
 )
 @_option("--k", "ks", default="10,20", show_default=True, help="lengths of the lists")
-@_option("--models", "versions", default="", help="stored models to measure, by version")
+@_option("--truth", type=click.Path(path_type=Path), help="tastes that lists should find")
+@_option(
+    "--models",
+    "names",
+    metavar="NAME,...",
+    default="",
+    help="recipes to measure beside the default instead of all, and versions of stored models",
+)
 @_option(
     "--json",
     "json_file",
@@ -454,13 +462,22 @@ def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="write all figures here",
 )
+@_option(
+    "--html",
+    "html_file",
+    envvar="JOBREC_EVALUATION_HTML",
+    type=click.Path(path_type=Path),
+    help="write a report with plots here, one file that needs nothing else",
+)
 def evaluate(
     settings: Settings,
     test_file: Path | None,
     split: str | None,
     ks: str,
-    versions: str,
+    truth: Path | None,
+    names: str,
     json_file: Path | None,
+    html_file: Path | None,
 ) -> None:
     """Measure the recipe on what it has not seen, beside baselines and stored models."""
     _configure_logging(settings)
@@ -471,10 +488,20 @@ def evaluate(
         split=SplitKind(split or SplitKind.TEMPORAL),
         share=settings.hold_out,
         ks=tuple(_lengths(ks)),
-        models=tuple(name.strip() for name in models_.split(",") if name.strip()),
+        models=tuple(name.strip() for name in names.split(",") if name.strip()),
+        with_curve=html_file is not None,
     )
     # Opened first: whatever cannot be written should be known before the work
-    with nullcontext() if json_file is None else _target(json_file) as target:
+    with ExitStack() as files:
+        json_target, html_target = (
+            None if path is None else files.enter_context(_target(path))
+            for path in (json_file, html_file)
+        )
+        if truth is not None:
+            tastes, read = read_tastes(truth, container.tolerance())
+            for line in read.lines():
+                click.echo(line)
+            request = replace(request, truth=tuple(tastes))
         if test_file is not None:
             given, read = read_targets(test_file, container.tolerance())
             for line in read.lines():
@@ -485,8 +512,10 @@ def evaluate(
             evaluation = container.evaluating().evaluate(request, bar.phase)
         for line in as_lines(evaluation):
             click.echo(line)
-        if target is not None:
-            target.write(orjson.dumps(as_record(evaluation), option=orjson.OPT_INDENT_2))
+        if json_target is not None:
+            json_target.write(orjson.dumps(as_record(evaluation), option=orjson.OPT_INDENT_2))
+        if html_target is not None:
+            html_target.write(as_page(evaluation).encode())
 
 
 def _lengths(text: str) -> list[int]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UNTIL = datetime(2025, 11, 1, 9, 30, tzinfo=UTC)
-FILES = ["activities.jsonl", "jobs.jsonl", "users.jsonl"]
+FILES = ["activities.jsonl", "jobs.jsonl", "truth.jsonl", "users.jsonl"]
 
 Row = dict[str, Any]
 Pair = tuple[str, str]
