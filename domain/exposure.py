@@ -156,10 +156,11 @@ def lorenz(counts: NDArray[np.int64], points: int = 101) -> list[float]:
         the Lorenz curve; twice the area between it and the diagonal is the Gini coefficient.
     """
     if not counts.sum():
-        return np.linspace(0, 1, points).tolist()
+        return [float(share) for share in np.linspace(0, 1, points)]
     shares = np.concatenate([[0.0], np.cumsum(np.sort(counts)) / counts.sum()])
     places = np.linspace(0, 1, points)
-    return np.interp(places, np.linspace(0, 1, len(shares)), shares).tolist()
+    curve = np.interp(places, np.linspace(0, 1, len(shares)), shares)
+    return [float(share) for share in curve]
 
 
 def gini(counts: NDArray[np.int64]) -> float:

@@ -58,8 +58,13 @@ class Axis(NamedTuple):
     ticks: Sequence[float] | None = None
 
 
-def intervals(title: str, rows: Sequence[Interval], form: Format) -> str:
-    """Draw a dot with its interval for each row, one under the other."""
+def intervals(title: str, rows: Sequence[Interval], form: Format, exact: Format) -> str:
+    """Draw a dot with its interval for each row, one under the other.
+
+    Args:
+        form: writes the ticks.
+        exact: writes the figures.
+    """
     height, left, width = 34, 118, 520
     high = round_end(max((row.high for row in rows), default=1.0))
     right = width - 62
@@ -74,12 +79,12 @@ def intervals(title: str, rows: Sequence[Interval], form: Format) -> str:
         name = escape(row.name)
         parts.append(
             f'<g class="s{row.colour % SERIES}">'
-            f"<title>{name}: {form(row.value)} ({form(row.low)} to {form(row.high)})</title>"
+            f"<title>{name}: {exact(row.value)} ({exact(row.low)} to {exact(row.high)})</title>"
             f'<text class="label" x="{left - 10}" y="{y + 4:.1f}" text-anchor="end">{name}</text>'
             f'<line class="mark" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" '
             f'y1="{y:.1f}" y2="{y:.1f}" stroke-width="6" opacity=".35" stroke-linecap="round"/>'
             f'<circle class="dot" cx="{x(row.value):.1f}" cy="{y:.1f}" r="5.5"/>'
-            f'<text class="label strong" x="{right + 10}" y="{y + 4:.1f}">{form(row.value)}</text>'
+            f'<text class="label strong" x="{right + 10}" y="{y + 4:.1f}">{exact(row.value)}</text>'
             f"</g>"
         )
     return _svg(title, width, bottom + 24, parts)

@@ -16,6 +16,7 @@ Value = TypeVar("Value")
 _SURE = 0.05
 """A difference is called sure where its adjusted p-value lies below."""
 
+_WITH_INTERVAL = ("recall", "ndcg", "taste")
 _TABLE = ("recall", "ndcg", "precision", "map", "mrr", "hit_rate")
 _NAMES = {
     "recall": "Recall",
@@ -127,9 +128,7 @@ def _verdict(evaluation: Evaluation, k: int) -> str:
 
 
 def _quality(evaluation: Evaluation, k: int) -> str:
-    names = [
-        name for name in ("recall", "ndcg", "taste") if f"{name}@{k}" in _any(evaluation.intervals)
-    ]
+    names = [name for name in _WITH_INTERVAL if f"{name}@{k}" in _any(evaluation.intervals)]
     drawn = "".join(
         f"<figure><figcaption>{_NAMES[name]}@{k}</figcaption>"
         + charts.intervals(
@@ -139,6 +138,7 @@ def _quality(evaluation: Evaluation, k: int) -> str:
                 for model, colour in _by_value(evaluation, f"{name}@{k}")
             ],
             _short,
+            "{:.3f}".format,
         )
         + "</figure>"
         for name in names
@@ -336,6 +336,8 @@ def _cell(evaluation: Evaluation, model: str, name: str) -> str:
     value, low, high = evaluation.intervals[model][name]
     best = value == max(own[name].value for own in evaluation.intervals.values())
     shown = f"<b>{value:.4f}</b>" if best else f"{value:.4f}"
+    if name.partition("@")[0] not in _WITH_INTERVAL:
+        return f"<td>{shown}</td>"
     return f"<td>{shown}<small>{low:.4f}–{high:.4f}</small></td>"  # noqa: RUF001 - a range has an en dash
 
 
@@ -487,7 +489,7 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1100px;margin:0 auto;padding:clamp(1rem,4vw,3rem) clamp(.8rem,3vw,2rem)}
+main{max-width:1180px;margin:0 auto;padding:clamp(1rem,4vw,3rem) clamp(.8rem,3vw,2rem)}
 h1{font-size:clamp(1.5rem,4vw,2.3rem);line-height:1.15;letter-spacing:-.02em;margin:0 0 1.2rem;
 text-wrap:balance}
 h2{font-size:1.2rem;letter-spacing:-.01em;margin:0 0 .3rem}
@@ -517,8 +519,8 @@ font-size:.88rem}
 .legend i,th i{display:inline-block;width:.7em;height:.7em;border-radius:50%;
 background:currentColor;margin-right:.45em}
 .wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:.5rem .7rem;border-top:1px solid var(--line);white-space:nowrap;
+table{border-collapse:collapse;width:100%;font-size:.86rem;font-variant-numeric:tabular-nums}
+th,td{text-align:right;padding:.5rem .55rem;border-top:1px solid var(--line);white-space:nowrap;
 vertical-align:top}
 thead th{border-top:0;color:var(--soft);font-weight:600;vertical-align:bottom}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--card)}
@@ -531,6 +533,7 @@ small{display:block;color:var(--soft);font-size:.78rem;font-weight:400}
 .bar i{position:absolute;inset:.35rem auto .35rem 0;background:var(--c0);opacity:.2;
 border-radius:0 4px 4px 0}
 .bar span{position:relative}
+@media (max-width:600px){svg text{font-size:17px}svg .axis{font-size:15px}}
 @media print{section{break-inside:avoid}}
 """.strip()
 """Colours hold 4.5:1 against their ground in both schemes."""

@@ -63,7 +63,7 @@ def as_lines(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _each(
-    values: Mapping[str, Mapping[str, Any]], encode: Callable[[Any], Any]
+    values: Mapping[str, Mapping[Any, Any]], encode: Callable[[Any], Any]
 ) -> dict[str, dict[str, Any]]:
     return {
         model: {str(name): encode(value) for name, value in own.items()}
