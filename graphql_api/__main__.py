@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -516,6 +516,66 @@ def evaluate(
             json_target.write(orjson.dumps(as_record(evaluation), option=orjson.OPT_INDENT_2))
         if html_target is not None:
             html_target.write(as_page(evaluation).encode())
+
+
+@cli.command()
+@_options(*_DATA, *_FITTING, "hold_out", "log_level")
+@_option(
+    "--attributes",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="lines of a user_id and what the person says of themselves",
+)
+@_option("--test", "test_file", type=click.Path(path_type=Path), help="pairs to predict")
+@_option(
+    "--split",
+    type=click.Choice([str(kind) for kind in SplitKind]),
+    help="what to predict [default: temporal]",
+)
+@_option("--k", default=20, show_default=True, help="length of the lists")
+@_option(
+    "--min-group",
+    default=20,
+    show_default=True,
+    envvar="JOBREC_MIN_GROUP",
+    help="groups of fewer people are not told of",
+)
+@_option(
+    "--json",
+    "json_file",
+    envvar="JOBREC_AUDIT_JSON",
+    type=click.Path(path_type=Path),
+    help="write all figures here",
+)
+def audit(
+    settings: Settings,
+    attributes: Path,
+    test_file: Path | None,
+    split: str | None,
+    k: int,
+    min_group: int,
+    json_file: Path | None,
+) -> None:
+    """Compare what lists are worth to groups of people, and what they show them."""
+    from graphql_api.audit_commands import as_lines, as_record, audited
+
+    _configure_logging(settings)
+    if test_file is not None and split is not None:
+        raise click.UsageError("give either --test or --split")
+    container = Container(settings=settings)
+    request = EvaluationRequest(
+        split=SplitKind(split or SplitKind.TEMPORAL), share=settings.hold_out, ks=(k,)
+    )
+    with nullcontext() if json_file is None else _target(json_file) as target:
+        if test_file is not None:
+            given, _ = read_targets(test_file, container.tolerance())
+            request = replace(request, given=given)
+        with _Bar("") as bar, threadpool_limits(1, "blas"):
+            found = audited(container, request, attributes, min_group, bar.phase)
+        for line in as_lines(found):
+            click.echo(line)
+        if target is not None:
+            target.write(orjson.dumps(as_record(found), option=orjson.OPT_INDENT_2))
 
 
 def _lengths(text: str) -> list[int]:

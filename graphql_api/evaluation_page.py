@@ -483,7 +483,8 @@ _STYLE = """
 :root{--paper:#fbfaf7;--card:#fff;--ink:#1d2530;--soft:#566070;--line:#e2e0d8;--wash:#eef3f1;
 --c0:#0b6e63;--c1:#b34d12;--c2:#80650c;--c3:#3c5fb4;--c4:#93418f;--c5:#6b7280;--c6:#b3263c;
 --c7:#2f7f2f}
-@media (prefers-color-scheme:dark){:root{--paper:#12161b;--card:#1a2027;--ink:#e8eaed;--soft:#a3adba;
+@media (prefers-color-scheme:dark){:root{
+--paper:#12161b;--card:#1a2027;--ink:#e8eaed;--soft:#a3adba;
 --line:#303944;--wash:#1d2b2c;--c0:#4fc8b6;--c1:#f2955c;--c2:#dcbc4d;--c3:#8fb0ff;--c4:#dc92d8;
 --c5:#a5adb8;--c6:#ff8595;--c7:#85cf85}}
 *{box-sizing:border-box}
