@@ -143,9 +143,9 @@ def test_the_page_fits_a_phone_and_both_colour_schemes(temporal: Evaluated, tmp_
             browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             browser.get(temporal.page.as_uri())
             measure = "return document.documentElement.scrollWidth"
-            assert browser.execute_script(measure) <= width  # type: ignore[no-untyped-call] # selenium's has no types
+            assert browser.execute_script(measure) <= width
             ground = "return getComputedStyle(document.body).backgroundColor"
-            grounds.add(browser.execute_script(ground))  # type: ignore[no-untyped-call] # selenium's has no types
+            grounds.add(browser.execute_script(ground))
         assert console(browser) == []
     assert len(grounds) == 2
 
