@@ -205,11 +205,15 @@ class NeighbourRecommender(Recommender):
     ) -> list[Ranked]:
         """Rank jobs for many people; see the port. Lists hold neighbours only."""
         lists: list[Ranked] = []
+        allowed = eligible.copy()
         for start in range(0, len(users), _BLOCK_ROWS):
             scores = self._profiles[users[start : start + _BLOCK_ROWS]] @ self._nearest
             for row, hidden in enumerate(excluded[start : start + _BLOCK_ROWS]):
                 jobs, values = _row(scores, row)
-                chosen = eligible[jobs] & ~np.isin(jobs, hidden)
+                # A mask is written and mended, where searching would take longer than ranking
+                allowed[hidden] = False
+                chosen = allowed[jobs]
+                allowed[hidden] = eligible[hidden]
                 lists.append(best(jobs[chosen], values[chosen], k))
         return lists
 

@@ -464,9 +464,12 @@ def write_demo(
     applies: int = 0,
     on_progress: Progress | None = None,
 ) -> DemoSummary:
-    """Write `activities.jsonl`, `jobs.jsonl` and `users.jsonl`.
+    """Write `activities.jsonl`, `jobs.jsonl` and `users.jsonl`, and what was planted.
 
-    The files appear under these names when all three are whole; files of an earlier run are
+    `truth.jsonl` holds lines of a taste, people who have it and jobs that suit it; a taste may
+    take several lines. Nothing learns from it: it is there to judge by.
+
+    The files appear under these names when all of them are whole; files of an earlier run are
     replaced. The applies are drawn last, so that asking for them leaves all other lines alone.
 
     Args:
@@ -500,6 +503,7 @@ def write_demo(
             "activities.jsonl": progress.through(_activity_lines(events, people, jobs)),
             "jobs.jsonl": progress.through(_job_lines(text_rng, size, jobs)),
             "users.jsonl": progress.through(_user_lines(people)),
+            "truth.jsonl": _truth_lines(people, jobs),
         },
     )
     return DemoSummary(
@@ -1263,6 +1267,16 @@ def _user_lines(people: _People) -> Iterator[list[bytes]]:
                 )
             )
         yield lines
+
+
+def _truth_lines(people: _People, jobs: _Jobs) -> Iterator[bytes]:
+    """Yield the planted tastes: for each field who has it, and which jobs are of it."""
+    for index, name in enumerate(FIELDS):
+        has = (people.field == index) | (people.second_field == index)
+        user_ids = (np.flatnonzero(has) + 1).tolist()
+        job_ids = np.sort(jobs.number[jobs.field == index]).tolist()
+        for block in _blocks(max(len(user_ids), len(job_ids))):
+            yield _line({"taste": name, "user_ids": user_ids[block], "job_ids": job_ids[block]})
 
 
 def _job_lines(rng: np.random.Generator, size: DemoSize, jobs: _Jobs) -> Iterator[list[bytes]]:

@@ -63,6 +63,7 @@ from domain.ports import (
     nobody,
 )
 from domain.ranking import Standing
+from domain.tastes import Taste
 
 _log = logging.getLogger(__name__)
 
@@ -342,6 +343,29 @@ def read_targets(
     return ActivityTally.from_events(*pairs.columns), lines.report()
 
 
+def read_tastes(
+    path: Path, tolerance: Tolerance, on_progress: OnProgress = nobody
+) -> tuple[list[Taste], ReadReport]:
+    """Read tastes known from elsewhere, such as the demo's `truth.jsonl`, in order of their names.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    lines = _Lines(path, _TASTE, tolerance, on_progress)
+    people: dict[str, list[int]] = {}
+    jobs: dict[str, list[int]] = {}
+    for rows in lines:
+        for row in rows:
+            people.setdefault(row.taste, []).extend(map(int, row.user_ids))
+            jobs.setdefault(row.taste, []).extend(map(int, row.job_ids))
+    tastes = [Taste(name, _ascending(people[name]), _ascending(jobs[name])) for name in people]
+    return sorted(tastes, key=attrgetter("name")), lines.report()
+
+
+def _ascending(ids: Sequence[int]) -> IdArray:
+    return np.unique(np.array(ids, dtype=np.int64))
+
+
 # What a good line looks like, twice: as a schema that decodes a block at once, and as a check
 # for each field that also knows the rarer good forms and names what is wrong.
 
@@ -393,6 +417,12 @@ class _EmployerRow(msgspec.Struct, gc=False):
 
 class _TargetsRow(msgspec.Struct, gc=False):
     user_id: _Id | _Digits
+    job_ids: list[_Id | _Digits]
+
+
+class _TasteRow(msgspec.Struct, gc=False):
+    taste: str
+    user_ids: list[_Id | _Digits]
     job_ids: list[_Id | _Digits]
 
 
@@ -529,6 +559,7 @@ _EMPLOYER = _Shape(
     _EmployerRow, {"employer": _text}, {"description": _text, "aliases": _text_or_list}
 )
 _TARGETS = _Shape(_TargetsRow, {"user_id": _id, "job_ids": _id_list}, {})
+_TASTE = _Shape(_TasteRow, {"taste": _text, "user_ids": _id_list, "job_ids": _id_list}, {})
 _USER_ID = _Shape(_UserIdRow, {"user_id": _id}, {}, is_personal=True)
 _USER = _Shape(
     _UserRow,

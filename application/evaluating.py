@@ -5,33 +5,48 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from application.cold_start import ColdPart, ColdStart
-from application.recommending import LiveModel, Models, lists_without
+from application.holding_out import HoldOut, Setting
+from application.recommending import Models, SourcedLists
+from domain import tastes
 from domain.cohorts import by_history, by_job
-from domain.errors import DatasetMissing, InputError, NothingToMeasure, SnapshotError
-from domain.exposure import Exposure
-from domain.metrics import MetricArray, Targets, mean_overlap, per_person
+from domain.errors import (
+    DatasetMissing,
+    InputError,
+    NothingToLearn,
+    NothingToMeasure,
+    SnapshotError,
+    SnapshotMissing,
+)
+from domain.exposure import Exposure, lorenz
+from domain.metrics import MetricArray, mean_overlap, per_person
 from domain.model import (
     ActivityTally,
-    BoolArray,
     IdArray,
-    IndexArray,
     Interactions,
     ReadReport,
+    RecommendationSource,
     TimeWindow,
-    pairs_among,
 )
-from domain.ports import ActivityLog, OnProgress, Recipe, Recommender, SnapshotStore
+from domain.ports import ActivityLog, Recipe, Recommender, SnapshotStore, nobody
 from domain.scoring import shows_interest
 from domain.significance import Bootstrap, Difference, Estimate, Resampled
 from domain.splits import Split, SplitKind, hold_given_out, hold_out
+from domain.tastes import Taste
 
 MAX_K = 1_000
+CURVE_STEPS = (1, 2, 3, 5, 8, 12, 20, 30)
+"""After how many steps a training is looked at."""
+
+_CURVE_PEOPLE = 2_000
+_CURVE_FITS = 4
+"""A training curve takes no more steps than so many whole fits."""
+
 _log = logging.getLogger(__name__)
 
 OnStage = Callable[[str, int, int], None]
@@ -51,7 +66,10 @@ class EvaluationRequest:
         share: of the pairs to hold out, where the split needs one.
         given: pairs to predict, in place of a split.
         ks: lengths of the lists, ascending.
-        versions: stored models to measure beside the recipe.
+        models: names of recipes to measure instead of all, and versions of stored models to
+            measure beside them. The default recipe is always measured.
+        truth: tastes that lists should find, empty where none is known.
+        with_curve: whether to look at the default recipe's training step by step.
 
     Raises:
         InputError: a length is out of bounds.
@@ -61,7 +79,9 @@ class EvaluationRequest:
     share: float = 0.1
     given: ActivityTally | None = None
     ks: tuple[int, ...] = (10, 20)
-    versions: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    truth: tuple[Taste, ...] = ()
+    with_curve: bool = False
 
     def __post_init__(self) -> None:
         if not self.ks or list(self.ks) != sorted(set(self.ks)):
@@ -69,33 +89,6 @@ class EvaluationRequest:
         for k in self.ks:
             if not 1 <= k <= MAX_K:
                 raise InputError(f"k {k} is not in 1..{MAX_K:,}", "k")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """On what was measured.
-
-    Attributes:
-        split: how pairs were held out: temporal, last, random or given.
-        cutoff: the time between the two parts, None where no time parts them.
-        users: people of the training part.
-        jobs: jobs of the training part.
-        pairs: pairs of the training part.
-        people: people measured: those with something held out and something to learn from.
-        left_out: people with something held out and nothing to learn from.
-        targets: pairs to predict.
-        unseen_targets: those whose job the training part does not hold.
-    """
-
-    split: str
-    cutoff: datetime | None
-    users: int
-    jobs: int
-    pairs: int
-    people: int
-    left_out: int
-    targets: int
-    unseen_targets: int
 
 
 @dataclass(frozen=True)
@@ -112,6 +105,40 @@ class Group:
     metrics: Mapping[str, Mapping[str, float]]
 
 
+class SourceUse(NamedTuple):
+    """How many jobs of all lists come from one source, and how many of them were right."""
+
+    items: int
+    hits: int
+
+
+class CurvePoint(NamedTuple):
+    """How good the default recipe is when it stops after some steps."""
+
+    steps: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Every model's lists, held against what people went on to do.
+
+    Attributes:
+        read: the account of the activities read.
+        lists: by model.
+        values: by model and metric, shape (people,).
+        refused: why stored models were not measured, by version.
+        cold: how the default ranks jobs unseen in the training part, None where it cannot.
+    """
+
+    hold: HoldOut
+    read: ReadReport
+    lists: Mapping[str, SourcedLists]
+    values: PersonalMetrics
+    refused: Mapping[str, str]
+    cold: ColdPart | None = None
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What was measured.
@@ -123,6 +150,10 @@ class Evaluation:
         intervals: the means over people with their intervals.
         differences: how far the default lies above each other model.
         groups: the same metrics for groups of people and of targets.
+        sources: by model and source, at the longest k.
+        lorenz: by model, the Lorenz curve of exposure at the longest k.
+        curve: quality by steps of training on a validation part inside the training part, for
+            at most 2,000 people; empty where it was not asked for or cannot be had.
         refused: why stored models were not measured, by version.
         cold: how the default ranks jobs unseen in the training part, None where it cannot.
     """
@@ -135,6 +166,9 @@ class Evaluation:
     intervals: Mapping[str, Mapping[str, Estimate]]
     differences: Mapping[str, Mapping[str, Difference]]
     groups: Sequence[Group]
+    sources: Mapping[str, Mapping[RecommendationSource, SourceUse]]
+    lorenz: Mapping[str, Sequence[float]]
+    curve: Sequence[CurvePoint]
     refused: Mapping[str, str]
     cold: ColdPart | None = None
 
@@ -167,45 +201,34 @@ class Evaluating:
         self._bootstrap = bootstrap
         self._seed = seed
 
+    @property
+    def default(self) -> str:
+        """The name of the recipe that everything is compared with."""
+        return self._recipe.name
+
     def evaluate(self, request: EvaluationRequest, on_stage: OnStage) -> Evaluation:
         """Measure; see the class.
 
         Raises:
             DataError: the activities cannot be used, or nobody can be measured.
-            InputError: the split does not fit the data.
-            SnapshotError: a version asked for is missing or not usable.
+            InputError: the split or the truth does not fit the data.
+            SnapshotError: a model asked for is missing or not usable.
             TrainingError: the recipe learned nothing usable.
         """
-        tally, read = self._log.tally(TimeWindow(), partial(on_stage, "reading"))
-        # By what was done, not when: a recipe's window must not choose what it is measured on
-        tally = tally.select(shows_interest(tally.counts))
-        hold = HoldOut.of(tally, self._split(tally, request), request.ks[-1])
-        # Opened before anything is fitted: a version that is not there should be known at once
-        stored = {version: self._models.open(version) for version in request.versions}
-        objections = {version: hold.objection(model) for version, model in stored.items()}
-        known, recommender = self._learned(self._recipe, hold, on_stage)
-        lists = {
-            self._recipe.name: hold.lists(
-                known, recommender, partial(on_stage, f"ranking {self._recipe.name}")
-            )
-        }
-        cold = self._cold(hold, known, recommender, request.ks[-1])
-        del recommender
-        lists |= self._fitted(hold, on_stage)
-        for version, model in stored.items():
-            if objections[version] is None:
-                ranking = partial(on_stage, f"ranking {version}")
-                lists[version] = hold.lists(model.interactions, model.recommender, ranking)
+        judged = self.judge(request, on_stage)
+        hold, values = judged.hold, judged.values
+        lists = {name: own.jobs for name, own in judged.lists.items()}
         live = self._live_lists(hold, lists, on_stage)
+        curve = tuple(self._curve(hold, request, on_stage)) if request.with_curve else ()
         on_stage("comparing", 0, 1)
-        values = {name: per_person(hold.targets, own, request.ks) for name, own in lists.items()}
         of_lists = _of_lists(hold, lists, live, request.ks)
         intervals, differences = self._compared(values)
         groups = (*_of_people(hold, values), *_of_targets(hold, lists, request.ks))
+        exposure = Exposure(hold.known)
         on_stage("comparing", 1, 1)
         return Evaluation(
-            default=self._recipe.name,
-            read=read,
+            default=self.default,
+            read=judged.read,
             setting=hold.setting("given" if request.given is not None else request.split),
             ks=request.ks,
             metrics={
@@ -215,21 +238,74 @@ class Evaluating:
             intervals=intervals,
             differences=differences,
             groups=groups,
-            refused={version: reason for version, reason in objections.items() if reason},
-            cold=cold,
+            sources={name: _of_sources(hold, own) for name, own in judged.lists.items()},
+            lorenz={name: lorenz(exposure.counts(own)) for name, own in lists.items()},
+            curve=curve,
+            refused=judged.refused,
+            cold=judged.cold,
         )
+
+    def judge(self, request: EvaluationRequest, on_stage: OnStage) -> Judged:
+        """Make every model's lists and hold them against what people went on to do.
+
+        Raises:
+            JobrecError: see `evaluate`.
+        """
+        recipes, versions = self._chosen(request.models)
+        # Opened before anything is read or fitted: one that is not there should be known at once
+        stored = {version: self._models.open(version) for version in versions}
+        tally, read = self._log.tally(TimeWindow(), partial(on_stage, "reading"))
+        # By what was done, not when: a recipe's window must not choose what it is measured on
+        tally = tally.select(shows_interest(tally.counts))
+        hold = HoldOut.of(tally, self._split(tally, request), request.ks[-1])
+        objections = {version: hold.objection(model) for version, model in stored.items()}
+        lists: dict[str, SourcedLists] = {}
+        cold = None
+        for recipe in recipes:
+            # No model outlives its lists
+            known, recommender = self._learned(recipe, hold, on_stage)
+            ranking = partial(on_stage, f"ranking {recipe.name}")
+            lists[recipe.name] = hold.lists(known, recommender, ranking)
+            if recipe is self._recipe:
+                cold = self._cold(hold, known, recommender, request.ks[-1])
+        for version, model in stored.items():
+            if objections[version] is None:
+                ranking = partial(on_stage, f"ranking {version}")
+                lists[version] = hold.lists(model.interactions, model.recommender, ranking)
+        values = {
+            name: {
+                **per_person(hold.targets, own.jobs, request.ks),
+                **(
+                    tastes.found(request.truth, hold.targets.user_ids, own.jobs, request.ks)
+                    if request.truth
+                    else {}
+                ),
+            }
+            for name, own in lists.items()
+        }
+        refused = {version: reason for version, reason in objections.items() if reason}
+        return Judged(hold, read, lists, values, refused, cold)
+
+    def _chosen(self, names: Sequence[str]) -> tuple[Sequence[Recipe], Sequence[str]]:
+        """Return the recipes and the stored versions that names stand for."""
+        recipes = (self._recipe, *self._baselines)
+        known = {recipe.name for recipe in recipes}
+        versions = [name for name in dict.fromkeys(names) if name not in known]
+        stored = {manifest.version for manifest in self._snapshots.manifests()} if versions else ()
+        for version in versions:
+            if version not in stored:
+                raise SnapshotMissing(
+                    f"there is no model {version!r}: neither a recipe "
+                    f"({', '.join(recipe.name for recipe in recipes)}) nor a stored version "
+                    f"(`jobrec models list` shows {len(stored):,})"
+                )
+        wanted = known.intersection(names) or known
+        return [each for each in recipes if each.name in wanted | {self.default}], versions
 
     def _split(self, tally: ActivityTally, request: EvaluationRequest) -> Split:
         if request.given is not None:
             return hold_given_out(tally, request.given)
         return hold_out(tally, request.split, request.share, self._seed)
-
-    def _fitted(self, hold: HoldOut, on_stage: OnStage) -> Iterator[tuple[str, IdArray]]:
-        """Yield the lists of the baselines; no model outlives its lists."""
-        for recipe in self._baselines:
-            known, recommender = self._learned(recipe, hold, on_stage)
-            ranking = partial(on_stage, f"ranking {recipe.name}")
-            yield recipe.name, hold.lists(known, recommender, ranking)
 
     def _cold(
         self, hold: HoldOut, known: Interactions, recommender: Recommender, k: int
@@ -260,17 +336,48 @@ class Evaluating:
     ]:
         """Return each model's means with intervals, and how far the recipe lies above others."""
         drawn = Resampled(values, self._bootstrap)
-        default = self._recipe.name
+        others = [model for model in values if model != self.default]
         intervals = {
             model: {name: drawn.estimate(model, name) for name in own}
             for model, own in values.items()
         }
+        by_metric = {
+            name: drawn.differences(self.default, others, name) for name in values[self.default]
+        }
         differences = {
-            model: {name: drawn.difference(default, model, name) for name in own}
-            for model, own in values.items()
-            if model != default
+            model: {name: found[model] for name, found in by_metric.items()} for model in others
         }
         return intervals, differences
+
+    def _curve(
+        self, hold: HoldOut, request: EvaluationRequest, on_stage: OnStage
+    ) -> Iterator[CurvePoint]:
+        """Yield how good the default recipe is after more and more steps.
+
+        It learns from a part of the training part and is judged by the rest: the part held out
+        has no say in how long to train.
+        """
+        kind = SplitKind.TEMPORAL if request.given is not None else request.split
+        train, steps = hold.parts.train, self._recipe.trainer.steps
+        counts = [count for count in CURVE_STEPS if count < steps] + [steps]
+        while sum(counts) > _CURVE_FITS * steps and len(counts) > 2:
+            del counts[-2]
+        if steps == 1:
+            return
+        on_stage("training curve", 0, len(counts))
+        try:
+            parts = hold_out(train, kind, request.share or 0.1, self._seed)
+            inner = HoldOut.of(train, parts, hold.k, _CURVE_PEOPLE, self._seed)
+            with self._recipe.trainer.prepared() as trainer:
+                for done, count in enumerate(counts, 1):
+                    recipe = replace(self._recipe, trainer=trainer.brief(count))
+                    known, recommender = recipe.learn(parts.train, self._seed, nobody)
+                    lists = inner.lists(known, recommender, nobody).jobs
+                    values = per_person(inner.targets, lists, request.ks)
+                    yield CurvePoint(count, {k: float(v.mean()) for k, v in values.items()})
+                    on_stage("training curve", done, len(counts))
+        except (NothingToLearn, NothingToMeasure) as error:
+            _log.warning("there is no training curve: %s", error)
 
     def _live_lists(
         self, hold: HoldOut, lists: Mapping[str, IdArray], on_stage: OnStage
@@ -287,103 +394,7 @@ class Evaluating:
             _log.warning("the live model cannot be compared with: %s", error)
             return None
         ranking = partial(on_stage, "ranking the live model")
-        return hold.lists(model.interactions, model.recommender, ranking)
-
-
-@dataclass(frozen=True)
-class HoldOut:
-    """The parts of a split as measuring needs them.
-
-    Attributes:
-        known: the training part as a matrix, each pair an entry.
-        targets: of the people who can be measured.
-        k: length of the lists.
-        left_out: people with something held out and nothing to learn from.
-    """
-
-    parts: Split
-    known: Interactions
-    targets: Targets
-    k: int
-    left_out: int
-
-    @classmethod
-    def of(cls, tally: ActivityTally, parts: Split, k: int) -> HoldOut:
-        """Arrange the parts.
-
-        Raises:
-            NothingToMeasure: nobody has both something held out and something to learn from.
-        """
-        train, held_out = parts.train, parts.held_out
-        known = Interactions.from_tally(train, np.ones(len(train), dtype=np.float32))
-        measured = held_out.select(np.isin(held_out.user_ids, known.users.ids))
-        if not len(measured):
-            raise NothingToMeasure(
-                f"of the {len(tally):,} pairs of people and jobs {len(held_out):,} are held out, "
-                f"and nobody has both a pair among them and one to learn from"
-            )
-        targets = Targets.of(measured, len(measured), seed=0)
-        everybody = len(np.unique(held_out.user_ids))
-        return cls(parts, known, targets, k, everybody - len(targets.user_ids))
-
-    @property
-    def users(self) -> IndexArray:
-        """The people measured, as positions in `known`."""
-        return self.known.users.positions(self.targets.user_ids)
-
-    @property
-    def are_known(self) -> BoolArray:
-        """Whether the training part holds the jobs of the targets, shape (targets,)."""
-        return self.known.jobs.positions(self.targets.job_ids) >= 0
-
-    def setting(self, split: str) -> Setting:
-        """Describe the parts."""
-        users, jobs = self.known.shape
-        return Setting(
-            split=split,
-            cutoff=self.parts.cutoff,
-            users=users,
-            jobs=jobs,
-            pairs=len(self.parts.train),
-            people=len(self.targets.user_ids),
-            left_out=self.left_out,
-            targets=len(self.targets.job_ids),
-            unseen_targets=int((~self.are_known).sum()),
-        )
-
-    def objection(self, model: LiveModel) -> str | None:
-        """Return why a stored model cannot be measured here; None where it can."""
-        held_out = self.parts.held_out
-        seen = pairs_among((held_out.user_ids, held_out.job_ids), model.interactions.pairs)
-        if seen.any():
-            return f"it has learned {seen.sum():,} of the {len(held_out):,} pairs held out"
-        until, cutoff = model.manifest.until, self.parts.cutoff
-        if until is not None and cutoff is not None and until > cutoff:
-            return f"its data reach until {until.isoformat()}, beyond {cutoff.isoformat()}"
-        return None
-
-    def lists(
-        self, interactions: Interactions, recommender: Recommender, on_progress: OnProgress
-    ) -> IdArray:
-        """Return a model's lists for the people measured, shape (people, k), -1 where short."""
-        translated = interactions.jobs.positions(self.known.jobs.ids)
-
-        def done(people: slice) -> list[IndexArray]:
-            return [_present(translated[own]) for own in self._histories(people)]
-
-        return lists_without(
-            interactions, recommender, self.targets.user_ids, self.k, done, on_progress
-        )
-
-    def _histories(self, block: slice) -> Iterator[IndexArray]:
-        """Yield the jobs of people in the training part, as positions in `known`."""
-        starts, ends = self.known.indptr[:-1], self.known.indptr[1:]
-        for user in self.users[block]:
-            yield self.known.indices[starts[user] : ends[user]].astype(np.int64)
-
-
-def _present(positions: IndexArray) -> IndexArray:
-    return positions[positions >= 0]
+        return hold.lists(model.interactions, model.recommender, ranking).jobs
 
 
 def _of_lists(
@@ -402,6 +413,17 @@ def _of_lists(
         }
         for model, own in lists.items()
     }
+
+
+def _of_sources(hold: HoldOut, lists: SourcedLists) -> Mapping[RecommendationSource, SourceUse]:
+    """Count the jobs of lists and the right ones among them by source."""
+    hits = hold.targets.hits(lists.jobs)
+    uses = {
+        source: SourceUse(int(own.sum()), int(hits[own].sum()))
+        for code, source in enumerate(RecommendationSource)
+        for own in [lists.sources == code]
+    }
+    return {source: use for source, use in uses.items() if use.items}
 
 
 def _of_people(hold: HoldOut, values: PersonalMetrics) -> Iterator[Group]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from application.histories import NOTHING_NEW, Person, people_of, visitor, without_erased
 from application.new_jobs import JobPool, JobPools
@@ -747,7 +748,19 @@ def top_lists(
             for user in interactions.users.positions(user_ids[people])
         ]
 
-    return lists_without(interactions, recommender, user_ids, k, done)
+    return lists_without(interactions, recommender, user_ids, k, done).jobs
+
+
+class SourcedLists(NamedTuple):
+    """The lists of many people, and where each of their jobs comes from.
+
+    Attributes:
+        jobs: shape (people, k), job ids, -1 where a list is short.
+        sources: shape (people, k), positions in `RecommendationSource`, -1 where a list is short.
+    """
+
+    jobs: IdArray
+    sources: NDArray[np.int8]
 
 
 def lists_without(
@@ -757,16 +770,13 @@ def lists_without(
     k: int,
     hidden: Callable[[slice], Sequence[IndexArray]],
     on_progress: OnProgress = nobody,
-) -> IdArray:
+) -> SourcedLists:
     """Return the lists of many people, completed with popular jobs, without what is hidden.
 
     Args:
         recommender: learned from `interactions`; None lists what is popular.
         user_ids: shape (people,); people whom the model does not know get popular jobs.
         hidden: returns for a stretch of people positions of jobs that must not appear.
-
-    Returns:
-        shape (people, k), job ids, -1 where a list is short.
     """
     jobs, people = interactions.jobs, len(user_ids)
     everything = np.ones(len(jobs), dtype=np.bool_)
@@ -774,16 +784,19 @@ def lists_without(
     popular = best(np.arange(len(jobs)), popularity, len(jobs))
     positions = interactions.users.positions(user_ids)
     lists = np.full((people, k), -1, dtype=np.int64)
+    places = np.full((people, k), -1, dtype=np.int8)
+    codes = {source: code for code, source in enumerate(RecommendationSource)}
     on_progress(0, people)
     for start in range(0, people, _BLOCK_PEOPLE):
         block = slice(start, start + _BLOCK_PEOPLE)
         barred = hidden(block)
         ranked = _ranked(recommender, positions[block], k, everything, barred)
         for row, (personal, own) in enumerate(zip(ranked, barred, strict=True), start):
-            complete, _ = RankingPolicy().complete(personal, popular, own, k)
+            complete, sources = RankingPolicy().complete(personal, popular, own, k)
             lists[row, : len(complete)] = jobs.ids[complete.jobs]
+            places[row, : len(complete)] = [codes[source] for source in sources]
         on_progress(min(people, block.stop), people)
-    return lists
+    return SourcedLists(lists, places)
 
 
 def _ranked(

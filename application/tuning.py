@@ -10,7 +10,8 @@ from functools import partial
 
 import numpy as np
 
-from application.evaluating import HoldOut, OnStage
+from application.evaluating import OnStage
+from application.holding_out import HoldOut
 from domain.errors import InputError, JobrecError, TrainingError
 from domain.metrics import MetricArray, Targets, per_person
 from domain.model import ActivityKind, ActivityTally, ReadReport, TimeWindow
@@ -345,7 +346,7 @@ class Search:
             )
         lists = hold.lists(known, recommender, on_progress)
         metric = self._request.metric
-        return per_person(hold.targets, lists, [self._request.k])[metric]
+        return per_person(hold.targets, lists.jobs, [self._request.k])[metric]
 
     def _standing(
         self, study: Study, values: Mapping[int, MetricArray], end: float | None

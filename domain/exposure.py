@@ -59,7 +59,7 @@ class Exposure:
         metrics: dict[str, float] = {}
         for k in ks:
             shown = positions[:, :k][lists[:, :k] >= 0]
-            counts = np.bincount(shown[shown >= 0], minlength=len(self._share))
+            counts = self.counts(lists[:, :k])
             shares = np.where(shown >= 0, self._share[shown], 0.0)
             metrics |= {
                 f"coverage@{k}": float(len(np.unique(lists[:, :k][lists[:, :k] >= 0]))),
@@ -70,6 +70,27 @@ class Exposure:
                 f"diversity@{k}": 1 - cosines[k],
             }
         return metrics
+
+    def counts(self, lists: IdArray) -> NDArray[np.int64]:
+        """Return how often the lists show each known job, shape (jobs,)."""
+        positions = self._known.jobs.positions(lists.ravel())
+        return np.bincount(positions[positions >= 0], minlength=len(self._share))
+
+    def of_people(self, lists: IdArray) -> dict[str, MetricArray]:
+        """Return how well known the jobs of each person's list are, each of shape (people,).
+
+        `novelty` and `popularity` are the means of -log2 p_j and of p_j, see `measure`; 0 for
+        an empty list.
+        """
+        positions = self._known.jobs.positions(lists.ravel()).reshape(lists.shape)
+        shares = np.where(positions >= 0, self._share[positions], 0.0)
+        bits = -np.log2(np.maximum(shares, 1 / len(self._known.users)))
+        are_jobs = lists >= 0
+        lengths = np.maximum(1, are_jobs.sum(axis=1))
+        return {
+            "novelty": (bits * are_jobs).sum(axis=1) / lengths,
+            "popularity": (shares * are_jobs).sum(axis=1) / lengths,
+        }
 
     def _usual_share(self, user_ids: IdArray) -> float:
         """Return the mean share of the jobs in the histories of some people."""
@@ -122,6 +143,24 @@ class Exposure:
         indptr, indices = self._known.indptr, self._known.indices
         histories = [indices[indptr[user] : indptr[user + 1]] for user in self._people[job]]
         return np.bincount(np.concatenate(histories), minlength=len(self._audience))
+
+
+def lorenz(counts: NDArray[np.int64], points: int = 101) -> list[float]:
+    """Return which share of all showings the least shown jobs get together.
+
+    Args:
+        counts: how often each job is shown.
+        points: at so many shares of the jobs, evenly from 0 to 1.
+
+    Returns:
+        the Lorenz curve; twice the area between it and the diagonal is the Gini coefficient.
+    """
+    if not counts.sum():
+        return [float(share) for share in np.linspace(0, 1, points)]
+    shares = np.concatenate([[0.0], np.cumsum(np.sort(counts)) / counts.sum()])
+    places = np.linspace(0, 1, points)
+    curve = np.interp(places, np.linspace(0, 1, len(shares)), shares)
+    return [float(share) for share in curve]
 
 
 def gini(counts: NDArray[np.int64]) -> float:

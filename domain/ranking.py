@@ -61,6 +61,10 @@ class Ranked:
 
 def best(positions: IndexArray, scores: FloatArray, k: int) -> Ranked:
     """Order by score, ties by job id (positions ascend with ids), and cut at k."""
+    if 0 < k < len(scores):
+        # Only those that reach the k-th best are put in order, which is faster
+        reach = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
+        positions, scores = positions[reach], scores[reach]
     order = np.lexsort((positions, -scores))[:k]
     return Ranked(positions[order], scores[order])
 

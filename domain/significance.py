@@ -1,12 +1,13 @@
 """How sure a figure is: bootstrap over people.
 
 Efron and Tibshirani: An Introduction to the Bootstrap (1993), chapters 13 and 16; Sakai:
-Evaluating Evaluation Metrics Based on the Bootstrap (2006) for paired tests of rankings.
+Evaluating Evaluation Metrics Based on the Bootstrap (2006) for paired tests of rankings. Holm: A
+Simple Sequentially Rejective Multiple Test Procedure (1979) for several tests at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,18 +32,19 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How far one model's mean lies above another's, for the same people.
+    """How far one mean lies above another: of two models for the same people, or of two groups.
 
     Attributes:
         low: of the interval that covers the difference in 95 of 100 cases.
-        p: how probable a difference at least so large were if there was none. It is not adjusted
-            for the number of comparisons.
+        p: how probable a difference at least so large were if there was none.
+        p_holm: the same, adjusted for the number of comparisons made side by side.
     """
 
     value: float
     low: float
     high: float
     p: float
+    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,57 @@ class Resampled:
         ours, theirs = self._keys[model, name], self._keys[other, name]
         observed = float(self._values[ours] - self._values[theirs])
         drawn = self._means[:, ours] - self._means[:, theirs]
-        strays = int((np.abs(drawn - observed) >= abs(observed) - _ROUNDING).sum())
-        return Difference(observed, *_percentiles(drawn), (strays + 1) / (len(drawn) + 1))
+        return _difference(observed, drawn)
+
+    def differences(self, model: str, others: Sequence[str], name: str) -> Mapping[str, Difference]:
+        """Return how far a model's mean lies above each other's, adjusted for their number."""
+        found = [self.difference(model, other, name) for other in others]
+        return dict(zip(others, adjusted(found), strict=True))
+
+
+def unpaired(ours: MetricArray, theirs: MetricArray, bootstrap: Bootstrap) -> list[Difference]:
+    """Return how far the means of some people lie above those of other people.
+
+    Args:
+        ours: shape (people, columns).
+        theirs: shape (other people, columns).
+        bootstrap: draws both groups, each for itself.
+
+    Returns:
+        a difference for each column, not adjusted.
+    """
+    others = Bootstrap(bootstrap.resamples, bootstrap.seed + 1)
+    drawn = bootstrap.means(ours) - others.means(theirs)
+    observed = ours.mean(axis=0) - theirs.mean(axis=0)
+    return [_difference(float(value), drawn[:, column]) for column, value in enumerate(observed)]
+
+
+def adjusted(differences: Sequence[Difference]) -> list[Difference]:
+    """Adjust the p-values of differences that are looked at side by side."""
+    ps = holm([difference.p for difference in differences])
+    return [difference._replace(p_holm=p) for difference, p in zip(differences, ps, strict=True)]
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number, in the same order.
+
+    The smallest of n counts n times, the next n - 1 times, and so on; none is below a smaller one
+    nor above 1. The chance to call any difference real where there is none stays below the bound
+    that adjusted values are held against.
+    """
+    adjusted_ps = [0.0] * len(ps)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
+        adjusted_ps[place] = highest
+    return adjusted_ps
+
+
+def _difference(observed: float, drawn: MetricArray) -> Difference:
+    """Return an observed difference with what resamples tell of it."""
+    strays = int((np.abs(drawn - observed) >= abs(observed) - _ROUNDING).sum())
+    p = (strays + 1) / (len(drawn) + 1)
+    return Difference(observed, *_percentiles(drawn), p, p)
 
 
 def _percentiles(drawn: MetricArray) -> tuple[float, float]:

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -37,7 +37,7 @@ import orjson
 from pydantic import ValidationError
 from threadpoolctl import threadpool_limits
 
-from adapters.jsonl import read_targets
+from adapters.jsonl import read_targets, read_tastes
 from application.evaluating import EvaluationRequest
 from application.recommending import MAX_BATCH, Models, RecommendationList
 from application.training import MEASURED_K, Training
@@ -57,6 +57,7 @@ from domain.runs import FailureKind, RunRequest, RunStatus, TrainingRun
 from domain.splits import SplitKind
 from graphql_api.container import Container
 from graphql_api.employer_commands import employer_commands
+from graphql_api.evaluation_page import as_page
 from graphql_api.evaluation_report import as_lines, as_record
 from graphql_api.runtime import available_cores, training_environment
 from graphql_api.settings import Settings
@@ -484,7 +485,14 @@ def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
     help="what to predict [default: temporal]",
 )
 @_option("--k", "ks", default="10,20", show_default=True, help="lengths of the lists")
-@_option("--models", "versions", default="", help="stored models to measure, by version")
+@_option("--truth", type=click.Path(path_type=Path), help="tastes that lists should find")
+@_option(
+    "--models",
+    "names",
+    metavar="NAME,...",
+    default="",
+    help="recipes to measure beside the default instead of all, and versions of stored models",
+)
 @_option(
     "--json",
     "json_file",
@@ -492,13 +500,22 @@ def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="write all figures here",
 )
+@_option(
+    "--html",
+    "html_file",
+    envvar="JOBREC_EVALUATION_HTML",
+    type=click.Path(path_type=Path),
+    help="write a report with plots here, one file that needs nothing else",
+)
 def evaluate(
     settings: Settings,
     test_file: Path | None,
     split: str | None,
     ks: str,
-    versions: str,
+    truth: Path | None,
+    names: str,
     json_file: Path | None,
+    html_file: Path | None,
 ) -> None:
     """Measure the recipe on what it has not seen, beside baselines and stored models."""
     _configure_logging(settings)
@@ -509,10 +526,20 @@ def evaluate(
         split=SplitKind(split or SplitKind.TEMPORAL),
         share=settings.hold_out,
         ks=tuple(_lengths(ks)),
-        versions=tuple(version.strip() for version in versions.split(",") if version.strip()),
+        models=tuple(name.strip() for name in names.split(",") if name.strip()),
+        with_curve=html_file is not None,
     )
     # Opened first: whatever cannot be written should be known before the work
-    with nullcontext() if json_file is None else _target(json_file) as target:
+    with ExitStack() as files:
+        json_target, html_target = (
+            None if path is None else files.enter_context(_target(path))
+            for path in (json_file, html_file)
+        )
+        if truth is not None:
+            tastes, read = read_tastes(truth, container.tolerance())
+            for line in read.lines():
+                click.echo(line)
+            request = replace(request, truth=tuple(tastes))
         if test_file is not None:
             given, read = read_targets(test_file, container.tolerance())
             for line in read.lines():
@@ -523,8 +550,70 @@ def evaluate(
             evaluation = container.evaluating().evaluate(request, bar.phase)
         for line in as_lines(evaluation):
             click.echo(line)
+        if json_target is not None:
+            json_target.write(orjson.dumps(as_record(evaluation), option=orjson.OPT_INDENT_2))
+        if html_target is not None:
+            html_target.write(as_page(evaluation).encode())
+
+
+@cli.command()
+@_options(*_DATA, *_FITTING, "hold_out", "log_level")
+@_option(
+    "--attributes",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="lines of a user_id and what the person says of themselves",
+)
+@_option("--test", "test_file", type=click.Path(path_type=Path), help="pairs to predict")
+@_option(
+    "--split",
+    type=click.Choice([str(kind) for kind in SplitKind]),
+    help="what to predict [default: temporal]",
+)
+@_option("--k", default=20, show_default=True, help="length of the lists")
+@_option(
+    "--min-group",
+    default=20,
+    show_default=True,
+    envvar="JOBREC_MIN_GROUP",
+    help="groups of fewer people are not told of",
+)
+@_option(
+    "--json",
+    "json_file",
+    envvar="JOBREC_AUDIT_JSON",
+    type=click.Path(path_type=Path),
+    help="write all figures here",
+)
+def audit(
+    settings: Settings,
+    attributes: Path,
+    test_file: Path | None,
+    split: str | None,
+    k: int,
+    min_group: int,
+    json_file: Path | None,
+) -> None:
+    """Compare what lists are worth to groups of people, and what they show them."""
+    from graphql_api.audit_commands import as_lines, as_record, audited
+
+    _configure_logging(settings)
+    if test_file is not None and split is not None:
+        raise click.UsageError("give either --test or --split")
+    container = Container(settings=settings)
+    request = EvaluationRequest(
+        split=SplitKind(split or SplitKind.TEMPORAL), share=settings.hold_out, ks=(k,)
+    )
+    with nullcontext() if json_file is None else _target(json_file) as target:
+        if test_file is not None:
+            given, _ = read_targets(test_file, container.tolerance())
+            request = replace(request, given=given)
+        with _Bar("") as bar, threadpool_limits(1, "blas"):
+            found = audited(container, request, attributes, min_group, bar.phase)
+        for line in as_lines(found):
+            click.echo(line)
         if target is not None:
-            target.write(orjson.dumps(as_record(evaluation), option=orjson.OPT_INDENT_2))
+            target.write(orjson.dumps(as_record(found), option=orjson.OPT_INDENT_2))
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from application.evaluating import Evaluation
 from domain.significance import Estimate
 from domain.splits import SplitKind
 
-_SHOWN_WITH_INTERVAL = ("recall", "ndcg")
+_SHOWN_WITH_INTERVAL = ("recall", "ndcg", "taste")
 _SHOWN = ("precision", "map", "mrr", "hit_rate")
 _SHOWN_OF_LISTS = {
     "coverage": "{:,.0f}",
@@ -32,6 +32,9 @@ def as_record(evaluation: Evaluation) -> dict[str, Any]:
         "intervals": _each(evaluation.intervals, lambda estimate: [estimate.low, estimate.high]),
         "differences": _each(evaluation.differences, lambda difference: difference._asdict()),
         "groups": [asdict(group) for group in evaluation.groups],
+        "sources": _each(evaluation.sources, lambda use: use._asdict()),
+        "exposure_curves": {model: list(own) for model, own in evaluation.lorenz.items()},
+        "training_curve": [point._asdict() for point in evaluation.curve],
         "setting": {
             **asdict(setting),
             "cutoff": None if setting.cutoff is None else setting.cutoff.isoformat(),
@@ -55,6 +58,8 @@ def as_lines(evaluation: Evaluation) -> Iterator[str]:
         yield ""
         yield from _lists(evaluation, k)
     yield ""
+    yield from _sources(evaluation)
+    yield ""
     yield from _groups(evaluation, f"recall@{evaluation.ks[-1]}")
     if (cold := evaluation.cold) is not None:
         yield ""
@@ -67,10 +72,11 @@ def as_lines(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _each(
-    values: Mapping[str, Mapping[str, Any]], encode: Callable[[Any], Any]
+    values: Mapping[str, Mapping[Any, Any]], encode: Callable[[Any], Any]
 ) -> dict[str, dict[str, Any]]:
     return {
-        model: {name: encode(value) for name, value in own.items()} for model, own in values.items()
+        model: {str(name): encode(value) for name, value in own.items()}
+        for model, own in values.items()
     }
 
 
@@ -99,15 +105,17 @@ def _setting(evaluation: Evaluation) -> Iterator[str]:
 
 def _quality(evaluation: Evaluation, k: int) -> Iterator[str]:
     """Compare models: means, and the interval that covers them in 95 of 100 cases."""
-    heads = "".join(f"{f'{name}@{k}':>11}{'95 %':^15}" for name in _SHOWN_WITH_INTERVAL)
+    some = evaluation.intervals[evaluation.default]
+    with_interval = [name for name in _SHOWN_WITH_INTERVAL if f"{name}@{k}" in some]
+    heads = "".join(f"{f'{name}@{k}':>11}{'95 %':^15}" for name in with_interval)
     rest = "".join(f"{name:>10}" for name in _SHOWN)
-    yield f"{_name(evaluation)}{heads}{rest}{'p (ndcg)':>10}"
+    yield f"{_name(evaluation)}{heads}{rest}{'p (ndcg)':>10}{'Holm':>8}"
     for model, metrics in evaluation.metrics.items():
         intervals = evaluation.intervals[model]
-        cells = "".join(_with_interval(intervals[f"{name}@{k}"]) for name in _SHOWN_WITH_INTERVAL)
+        cells = "".join(_with_interval(intervals[f"{name}@{k}"]) for name in with_interval)
         others = "".join(f"{metrics[f'{name}@{k}']:10.4f}" for name in _SHOWN)
         difference = evaluation.differences.get(model, {}).get(f"ndcg@{k}")
-        p = "" if difference is None else f"{difference.p:10.3f}"
+        p = "" if difference is None else f"{difference.p:10.3f}{difference.p_holm:8.3f}"
         yield f"{_name(evaluation, model)}{cells}{others}{p}"
 
 
@@ -128,6 +136,15 @@ def _lists(evaluation: Evaluation, k: int) -> Iterator[str]:
             for name, form in shown.items()
         )
         yield f"{_name(evaluation, model)}{cells}"
+
+
+def _sources(evaluation: Evaluation) -> Iterator[str]:
+    """Tell where the jobs of lists come from, and which share of them was right."""
+    yield f"{_name(evaluation, text=f'source @{evaluation.ks[-1]}')}{'':14}{'jobs':>12}{'right':>9}"
+    for model, uses in evaluation.sources.items():
+        for source, use in uses.items():
+            right = use.hits / use.items
+            yield f"{_name(evaluation, model)}{source.lower():14}{use.items:12,}{right:9.2%}"
 
 
 def _groups(evaluation: Evaluation, metric: str) -> Iterator[str]:

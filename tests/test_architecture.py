@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 
 from domain import ports
@@ -147,3 +148,21 @@ def test_a_forgotten_method_of_a_port_fails_at_construction(port: str) -> None:
     forgetful: type[Any] = type("Forgetful", (PORTS[port],), {})
     with pytest.raises(TypeError, match="abstract"):
         forgetful()
+
+
+PERSONAL = {"domain.auditing", "application.auditing", "adapters.attributes"}
+"""Who knows what people say of themselves."""
+
+
+def test_what_people_say_of_themselves_is_known_to_the_audit_alone() -> None:
+    graph = grimp.build_graph("domain", "application", "adapters", "graphql_api", cache_dir=None)
+    importers = {
+        importer
+        for module in PERSONAL
+        for importer in graph.find_modules_that_directly_import(module)
+    }
+    assert importers - PERSONAL == {"graphql_api.audit_commands"}
+    assert graph.find_modules_that_directly_import("graphql_api.audit_commands") == {
+        "graphql_api.__main__"
+    }
+    assert graph.find_modules_that_directly_import("graphql_api.__main__") == set()

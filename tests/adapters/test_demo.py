@@ -18,12 +18,13 @@ from adapters.demo import (
     field_of_title,
     write_demo,
 )
+from adapters.jsonl import Tolerance, read_tastes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 UNTIL = datetime(2025, 11, 1, 9, 30, tzinfo=UTC)
-FILES = ["activities.jsonl", "jobs.jsonl", "users.jsonl"]
+FILES = ["activities.jsonl", "jobs.jsonl", "truth.jsonl", "users.jsonl"]
 
 Row = dict[str, Any]
 Pair = tuple[str, str]
@@ -472,3 +473,18 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be a directory"):
         write_demo(place, scale=0.01, until=UNTIL)
     assert place.read_text() == "mine"
+
+
+def test_the_truth_names_the_fields_of_people_and_jobs(tmp_path: Path) -> None:
+    write_demo(tmp_path, scale=0.01, until=UNTIL)
+    tastes, report = read_tastes(tmp_path / "truth.jsonl", Tolerance(strict=True))
+    assert report.read == len(tastes) == len(FIELDS)
+    suits = {
+        taste.name: (set(taste.user_ids.tolist()), set(taste.job_ids.tolist())) for taste in tastes
+    }
+    for row in map(json.loads, (tmp_path / "users.jsonl").read_bytes().splitlines()):
+        own = {name for name, (people, _) in suits.items() if row["user_id"] in people}
+        assert own == set(row["degree_subject_groups"])
+    for row in map(json.loads, (tmp_path / "jobs.jsonl").read_bytes().splitlines()):
+        fields = [name for name, (_, jobs) in suits.items() if row["job_id"] in jobs]
+        assert fields == [field_of_title(row["title"])]

@@ -13,15 +13,18 @@ import pytest
 from adapters.als import AlsParameters, AlsTrainer
 from adapters.baselines import baselines
 from adapters.factors import FactorRecommender
+from application.auditing import Audit, Auditing
 from application.evaluating import Evaluating, Evaluation, EvaluationRequest
 from application.recommending import Models
+from domain.auditing import Attributes, DisclosurePolicy
 from domain.errors import InputError, NothingToMeasure, SnapshotMissing
 from domain.model import ActivityKind, ActivityTally, TimeWindow
 from domain.ports import Recipe, nobody
 from domain.runs import Manifest
 from domain.scoring import ScoringPolicy
-from domain.significance import Bootstrap
+from domain.significance import Bootstrap, holm
 from domain.splits import SplitKind, hold_out
+from domain.tastes import Taste
 from tests.fakes import NOON, Event, FakeActivityLog, FakeSnapshotStore
 
 MODELS = ["als", "popular", "recent-popular", "item-knn", "last-seen", "random"]
@@ -64,8 +67,8 @@ class Bench:
     def tally(self) -> ActivityTally:
         return self.log.tally(TimeWindow(), nobody)[0]
 
-    def evaluate(self, request: EvaluationRequest | None = None) -> Evaluation:
-        evaluating = Evaluating(
+    def evaluating(self) -> Evaluating:
+        return Evaluating(
             log=self.log,
             recipe=self.recipe,
             baselines=baselines(),
@@ -74,7 +77,9 @@ class Bench:
             bootstrap=Bootstrap(resamples=200),
             seed=1,
         )
-        return evaluating.evaluate(
+
+    def evaluate(self, request: EvaluationRequest | None = None) -> Evaluation:
+        return self.evaluating().evaluate(
             request or EvaluationRequest(split=SplitKind.LAST),
             lambda *stage: self.stages.append(stage),
         )
@@ -220,7 +225,7 @@ class TestStoredModels:
         bench = Bench()
         bench.store("older", hold_out(bench.tally(), SplitKind.LAST, 0.1, 1).train)
 
-        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("older",)))
+        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, models=("older",)))
 
         assert list(evaluation.metrics) == [*MODELS, "older"]
         assert evaluation.metrics["older"] == evaluation.metrics["als"]
@@ -231,7 +236,7 @@ class TestStoredModels:
         bench = Bench()
         bench.store("all", bench.tally())
 
-        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("all",)))
+        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, models=("all",)))
 
         held_out = evaluation.setting.targets
         assert evaluation.refused == {
@@ -245,7 +250,7 @@ class TestStoredModels:
         later = ActivityTally.from_events([777], [888], [0], [5_000.0])
         bench.store("later", ActivityTally.merged([train, later]))
 
-        evaluation = bench.evaluate(EvaluationRequest(versions=("later",)))
+        evaluation = bench.evaluate(EvaluationRequest(models=("later",)))
 
         assert evaluation.refused["later"].startswith(
             "its data reach until 1970-01-01T01:23:20+00:00, beyond 1970-01-01T00:"
@@ -256,14 +261,14 @@ class TestStoredModels:
         train = hold_out(bench.tally(), SplitKind.LAST, 0.1, 1).train
         bench.store("half", train.select((train.user_ids % 2 == 0) & (train.job_ids < 45)))
 
-        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("half",)))
+        evaluation = bench.evaluate(EvaluationRequest(split=SplitKind.LAST, models=("half",)))
 
         assert 0 < evaluation.metrics["half"]["recall@20"] < evaluation.metrics["als"]["recall@20"]
         assert evaluation.metrics["half"]["coverage@20"] == 45
 
     def test_a_version_that_is_not_there_is_an_error(self) -> None:
         with pytest.raises(SnapshotMissing):
-            Bench().evaluate(EvaluationRequest(split=SplitKind.LAST, versions=("none",)))
+            Bench().evaluate(EvaluationRequest(split=SplitKind.LAST, models=("none",)))
 
     def test_lists_are_compared_with_those_of_the_live_model_whatever_it_has_seen(self) -> None:
         bench = Bench()
@@ -277,3 +282,81 @@ class TestStoredModels:
 
         assert overlaps["als"] == 1.0
         assert 0 < overlaps["random"] < 0.5
+
+    def test_names_of_recipes_narrow_and_the_default_stays(self) -> None:
+        bench = Bench()
+        request = EvaluationRequest(split=SplitKind.LAST, models=("random", "popular"))
+        assert list(bench.evaluate(request).metrics) == ["als", "popular", "random"]
+
+    def test_a_name_that_nothing_has_is_told_before_anything_is_read(self) -> None:
+        bench = Bench()
+        with pytest.raises(SnapshotMissing, match=r"no model 'nope': neither a recipe \(als, pop"):
+            bench.evaluate(EvaluationRequest(models=("popular", "nope")))
+        assert bench.stages == []
+
+
+class TestLists:
+    def test_sources_make_up_all_lists_and_all_hits(self) -> None:
+        evaluation = Bench().evaluate()
+        people = evaluation.setting.people
+        for model in MODELS:
+            uses = evaluation.sources[model].values()
+            assert sum(use.items for use in uses) == 20 * people
+            precision = sum(use.hits for use in uses) / (20 * people)
+            assert precision == pytest.approx(evaluation.metrics[model]["precision@20"])
+
+    def test_p_values_are_adjusted_over_the_models_of_each_metric(self) -> None:
+        differences = Bench().evaluate().differences.values()
+        for name in ("recall@10", "ndcg@20"):
+            ps = [each[name].p for each in differences]
+            assert [each[name].p_holm for each in differences] == holm(ps)
+
+    def test_known_tastes_are_found_by_the_recipe_and_not_by_chance(self) -> None:
+        people, jobs = np.arange(200), np.arange(60)
+        truth = tuple(Taste(str(n), people[n::3], jobs[n::3]) for n in range(3))
+        request = EvaluationRequest(split=SplitKind.LAST, ks=(5,), truth=truth)
+
+        metrics = Bench().evaluate(request).metrics
+
+        assert metrics["als"]["taste@5"] > 0.95
+        assert metrics["random"]["taste@5"] < 0.45
+
+    def test_a_training_curve_ends_at_all_steps_and_costs_a_few_fits(self) -> None:
+        request = EvaluationRequest(split=SplitKind.LAST, with_curve=True)
+        curve = Bench().evaluate(request).curve
+        assert [point.steps for point in curve] == [1, 2, 3, 5]
+        assert curve[-1].metrics["recall@20"] > 0.8
+
+
+class TestAuditing:
+    def audited(self, attributes: Attributes, least: int = 20) -> Audit:
+        bench = Bench()
+        auditing = Auditing(bench.evaluating(), DisclosurePolicy(least), Bootstrap(200))
+        return auditing.audit(
+            EvaluationRequest(split=SplitKind.LAST, ks=(10,)), attributes, lambda *_: None
+        )
+
+    def test_groups_make_up_the_whole_and_differ_by_what_sets_them_apart(self) -> None:
+        people = np.arange(200)
+        attributes = Attributes(people, {"half": ["a" if user < 100 else "b" for user in people]})
+
+        audit = self.audited(attributes)
+
+        a, b = audit.attributes["half"]
+        assert a.people + b.people == audit.people
+        for name, mean in audit.means.items():
+            together = (a.people * a.means[name] + b.people * b.means[name]) / audit.people
+            assert together == pytest.approx(mean)
+            assert a.differences[name].value == pytest.approx(a.means[name] - b.means[name])
+        assert audit.hidden == {"half": False}
+
+    def test_small_groups_and_what_would_tell_of_them_are_hidden(self) -> None:
+        people = np.arange(200)
+        values = ["rare" if user < 3 else "a" if user < 60 else "b" for user in people]
+        audit = self.audited(Attributes(people, {"x": values}))
+        assert [group.name for group in audit.attributes["x"]] == ["b"]
+        assert audit.hidden == {"x": True}
+
+    def test_a_whole_too_small_is_refused(self) -> None:
+        with pytest.raises(NothingToMeasure, match="fewer than the 500"):
+            self.audited(Attributes(np.arange(2), {"x": ["a", "b"]}), 500)

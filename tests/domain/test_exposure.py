@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from domain.exposure import Exposure, gini
+from domain.exposure import Exposure, gini, lorenz
 from domain.metrics import Targets, per_person
 from domain.model import ActivityTally, IdArray, Interactions
 from domain.significance import Bootstrap, Resampled
@@ -144,3 +144,17 @@ def test_all_metrics_of_43_000_people_and_36_000_jobs_take_well_under_a_minute()
 )
 def test_gini_coefficient(counts: list[int], expected: float) -> None:
     assert gini(np.array(counts)) == pytest.approx(expected)
+
+
+def test_the_lorenz_curve_encloses_half_the_gini_coefficient() -> None:
+    counts = np.random.default_rng(2).integers(0, 50, 300)
+    curve = np.array(lorenz(counts, 3_001))
+    assert curve[0] == 0
+    assert curve[-1] == pytest.approx(1)
+    area = float((curve[1:] + curve[:-1]).sum() / 2 / 3_000)
+    # The polygon's coefficient; `gini` is that of the jobs as such, 1 / n apart
+    assert 1 - 2 * area == pytest.approx(gini(counts), abs=1e-4)
+
+
+def test_jobs_that_are_never_shown_are_shared_out_evenly() -> None:
+    assert lorenz(np.zeros(7, dtype=np.int64), 3) == [0.0, 0.5, 1.0]

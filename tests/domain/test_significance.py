@@ -9,7 +9,7 @@ import pytest
 
 from domain.errors import InputError
 from domain.metrics import MetricArray
-from domain.significance import Bootstrap, Resampled
+from domain.significance import Bootstrap, Resampled, holm, unpaired
 
 CHANCE = np.random.default_rng(5)
 NOISE = CHANCE.normal(0.0, 1.0, 2_000)
@@ -43,7 +43,7 @@ def test_the_same_people_make_small_differences_plain() -> None:
 
 def test_no_difference_is_not_significant() -> None:
     difference = resampled(a=NOISE, b=NOISE).difference("a", "b", "recall@10")
-    assert difference == (0.0, 0.0, 0.0, 1.0)
+    assert difference == (0.0, 0.0, 0.0, 1.0, 1.0)
 
 
 def test_p_values_of_models_that_differ_by_chance_are_spread_evenly() -> None:
@@ -59,7 +59,7 @@ def test_p_values_of_models_that_differ_by_chance_are_spread_evenly() -> None:
 def test_the_difference_turns_its_sign_with_the_order() -> None:
     both = resampled(a=NOISE, b=SMALL_NOISE)
     forth, back = (both.difference(*pair, "recall@10") for pair in (("a", "b"), ("b", "a")))
-    expected = (-forth.value, -forth.high, -forth.low, forth.p)
+    expected = (-forth.value, -forth.high, -forth.low, forth.p, forth.p_holm)
     assert back == pytest.approx(expected, abs=1e-12)
 
 
@@ -82,3 +82,26 @@ def test_blocks_of_resamples_follow_each_other(monkeypatch: pytest.MonkeyPatch) 
 def test_too_few_resamples_are_refused() -> None:
     with pytest.raises(InputError, match="resamples 99 is below 100"):
         Bootstrap(resamples=99)
+
+
+@pytest.mark.parametrize(
+    ("ps", "expected"),
+    [
+        ([], []),
+        ([0.04], [0.04]),
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+        ([0.5, 0.9, 0.5], [1.0, 1.0, 1.0]),
+        ([0.001, 0.001], [0.002, 0.002]),
+    ],
+)
+def test_p_values_are_adjusted_as_holm_has_it(ps: list[float], expected: list[float]) -> None:
+    assert holm(ps) == pytest.approx(expected)
+
+
+def test_two_groups_that_differ_are_told_from_two_that_do_not() -> None:
+    columns = np.column_stack([NOISE, NOISE])
+    shift = np.array([0.5, 0.0])
+    far, near = unpaired(columns[:900] + shift, columns[900:], Bootstrap())
+    assert far.low > 0
+    assert far.p < 0.01
+    assert near.low < 0 < near.high

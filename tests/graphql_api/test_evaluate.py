@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser import chromium, console
 from tests.conftest import jobrec
 
 if TYPE_CHECKING:
@@ -23,10 +26,11 @@ QUICK = ("--factors", "16", "--iterations", "3", "--threads", "1")
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a command printed, and the figures that it wrote."""
+    """What a command printed, and the figures and the page that it wrote."""
 
     process: subprocess.CompletedProcess[str]
     record: dict[str, Any]
+    page: Path
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +47,14 @@ def evaluated(data: Path, folder: Path, *options: str | Path) -> Evaluated:
         *QUICK,
         *options,
     )
-    return Evaluated(process, json.loads(file.read_text()))
+    return Evaluated(process, json.loads(file.read_text()), folder / "report.html")
 
 
 @pytest.fixture(scope="module")
 def temporal(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
-    return evaluated(data, tmp_path_factory.mktemp("out"), "--k", "5,20")
+    folder = tmp_path_factory.mktemp("out")
+    report = ("--truth", data / "truth.jsonl", "--html", folder / "report.html")
+    return evaluated(data, folder, "--k", "5,20", *report)
 
 
 def test_the_file_holds_every_model_by_name_and_which_is_the_default(temporal: Evaluated) -> None:
@@ -68,7 +74,9 @@ def test_the_file_holds_every_model_by_name_and_which_is_the_default(temporal: E
 def test_planted_tastes_are_found(temporal: Evaluated) -> None:
     difference = temporal.record["differences"]["random"]["ndcg@20"]
     assert difference["low"] > 0
-    assert difference["p"] < 0.05
+    assert difference["p"] <= difference["p_holm"] < 0.05
+    taste = {model: each["taste@5"] for model, each in temporal.record["models"].items()}
+    assert taste["als"] > 3 * max(taste["popular"], taste["random"])
 
 
 def test_the_table_shows_the_same_figures(temporal: Evaluated) -> None:
@@ -88,7 +96,85 @@ def test_stages_are_plain_lines_where_there_is_no_terminal(temporal: Evaluated) 
     fitted = [f"{stage} {model} ..." for model in MODELS for stage in ("fitting", "ranking")]
     # The texts of jobs are read once the recipe, the first of the models, is ranked
     fitted.insert(2, "INFO jobs.jsonl: read 144 = used 144 + rejected 0")
-    assert temporal.process.stderr.splitlines() == ["reading ...", *fitted, "comparing ..."]
+    expected = ["reading ...", *fitted, "training curve ...", "comparing ..."]
+    assert temporal.process.stderr.splitlines() == expected
+
+
+class Page(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_needs_nothing_else_and_shows_every_plot_and_figure(temporal: Evaluated) -> None:
+    page = Page()
+    text = temporal.page.read_text()
+    page.feed(text)
+
+    assert not page.tags.keys() & {"script", "link", "img", "iframe", "object", "image", "use"}
+    assert not page.attributes & {"src", "href", "srcset", "xlink:href"}
+    assert "url(" not in text
+    assert "@import" not in text
+    # Recall, NDCG and taste; history; exposure; two trade-offs; training
+    assert page.tags["svg"] == 8
+    for model, own in temporal.record["models"].items():
+        assert model in page.text
+        assert f"{own['recall@20']:.4f}" in page.text
+    assert "p, Holm" in page.text
+    assert "95 % interval of the difference" in page.text
+
+
+def test_the_page_fits_a_phone_and_both_colour_schemes(temporal: Evaluated, tmp_path: Path) -> None:
+    grounds = set()
+    with chromium(tmp_path) as browser:
+        for scheme, width in (("light", 1200), ("dark", 1200), ("dark", 390)):
+            media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            browser.get(temporal.page.as_uri())
+            measure = "return document.documentElement.scrollWidth"
+            assert browser.execute_script(measure) <= width
+            ground = "return getComputedStyle(document.body).backgroundColor"
+            grounds.add(browser.execute_script(ground))
+        assert console(browser) == []
+    assert len(grounds) == 2
+
+
+def test_an_audit_tells_of_groups_and_never_of_people(data: Path, tmp_path: Path) -> None:
+    attributes = tmp_path / "attributes.jsonl"
+    with (data / "users.jsonl").open() as lines:
+        people = [json.loads(line) for line in lines]
+    attributes.write_text(
+        "".join(
+            f"{json.dumps({'user_id': row['user_id'], 'gender': row['gender']})}\n"
+            for row in people
+        )
+    )
+    file = tmp_path / "audit.json"
+    options = ("--data", data, "--state", tmp_path / "state", "--attributes", attributes)
+
+    process = jobrec("audit", *options, "--min-group", "5", "--json", file, *QUICK)
+
+    audit = json.loads(file.read_text())
+    assert set(audit["attributes"]) == {"gender"}
+    assert all(group["people"] >= 5 for group in audit["attributes"]["gender"])
+    assert "user_id" not in file.read_text()
+    assert "groups of fewer than 5 people are hidden" in process.stdout
+    refused = jobrec("audit", *options, "--min-group", "4", check=False)
+    assert refused.returncode == 2
+    assert "min_group 4 is below 5" in refused.stderr
 
 
 def test_a_given_split_is_measured_and_its_bad_lines_accounted_for(
@@ -162,7 +248,8 @@ def test_a_stored_model_that_has_seen_the_part_held_out_is_not_measured(
         (2, ("--json", "no/such/folder/figures.json"), "cannot write no/such/folder"),
         (3, ("--test", "no-such-file.jsonl"), "no-such-file.jsonl"),
         (3, ("--data", "no-such-folder"), "no activities.jsonl"),
-        (4, ("--models", "no-such-version"), "there is no"),
+        (3, ("--truth", "no-such-file.jsonl"), "no-such-file.jsonl"),
+        (4, ("--models", "no-such-version"), "there is no model 'no-such-version'"),
         (5, ("--alpha", "1e38"), "not finite"),
     ],
 )
