@@ -334,6 +334,7 @@ class Interactions:
         indices: shape (entries,), int32 column positions, ascending within a row.
         scores: shape (entries,), float32, positive implicit scores.
         kinds: shape (entries,), uint8, the `ActivityKind.flag`s of what was done.
+        last_at: shape (entries,), uint32, the last activity in whole epoch seconds, 0 if unknown.
     """
 
     users: IdIndex
@@ -342,6 +343,7 @@ class Interactions:
     indices: NDArray[np.int32]
     scores: FloatArray
     kinds: NDArray[np.uint8]
+    last_at: NDArray[np.uint32]
 
     @classmethod
     def from_tally(cls, tally: ActivityTally, scores: FloatArray) -> Interactions:
@@ -365,6 +367,8 @@ class Interactions:
             indices=columns.astype(np.int32),
             scores=scores.astype(np.float32, copy=False),
             kinds=(done * flags).sum(axis=1, dtype=np.uint8),
+            # The latest time believed still fits
+            last_at=np.nan_to_num(tally.last_at, nan=0.0).astype(np.uint32),
         )
 
     @property
@@ -384,6 +388,20 @@ class Interactions:
         done: IndexArray = self.indices[row][(self.kinds[row] & mask) != 0].astype(np.int64)
         return done
 
+    def left_off(self, user: int) -> IndexArray:
+        """Return the jobs that somebody went on to and did not apply to, the latest first.
+
+        Where times are equal or unknown, the higher score comes first, then the lower position.
+        """
+        row = slice(int(self.indptr[user]), int(self.indptr[user + 1]))
+        kinds = self.kinds[row]
+        is_left_off = ((kinds & ActivityKind.REDIRECT.flag) != 0) & (
+            (kinds & ActivityKind.APPLY.flag) == 0
+        )
+        jobs = self.indices[row][is_left_off].astype(np.int64)
+        times = self.last_at[row][is_left_off].astype(np.int64)
+        return jobs[np.lexsort((jobs, -self.scores[row][is_left_off], -times))]
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the matrix as named arrays, for storing."""
         return {
@@ -393,6 +411,7 @@ class Interactions:
             "indices": self.indices,
             "scores": self.scores,
             "kinds": self.kinds,
+            "last_at": self.last_at,
         }
 
     @classmethod
@@ -405,6 +424,8 @@ class Interactions:
             indices=arrays["indices"],
             scores=arrays["scores"],
             kinds=arrays["kinds"],
+            # Models of earlier releases kept no times
+            last_at=arrays.get("last_at", np.zeros(len(arrays["kinds"]), dtype=np.uint32)),
         )
 
     def popularity(self) -> FloatArray:

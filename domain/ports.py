@@ -141,6 +141,17 @@ class Catalog(Protocol):
         """
 
     @abstractmethod
+    def employers(self, job_ids: IdArray) -> IndexArray:
+        """Return for each job a number that stands for its employer, -1 where that is unknown.
+
+        Two jobs have one number where their employers' names are the same, whatever their case.
+        Numbers compare within one answer only.
+
+        Args:
+            job_ids: shape (n,), strictly ascending; the array returned aligns with it.
+        """
+
+    @abstractmethod
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
     ) -> JobPage:
@@ -234,6 +245,17 @@ class Recommender(Protocol):
         """Rank the jobs that the same people are drawn to, never the job itself.
 
         Scores are cosines, in [-1, 1].
+        """
+
+    @abstractmethod
+    def alikeness(self, jobs: IndexArray) -> FloatArray:
+        """Tell how far jobs resemble one another, as `similar` does.
+
+        Args:
+            jobs: shape (n,), positions.
+
+        Returns:
+            shape (n, n), cosines, 0 for a job of which the model knows nothing.
         """
 
     @abstractmethod

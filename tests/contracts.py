@@ -350,6 +350,23 @@ class CatalogContract:
         ]
         assert valid_until(4) == math.inf
 
+    def test_jobs_of_one_employer_have_one_number_and_unknown_employers_none(self) -> None:
+        catalog = self.catalog_of(
+            job(1, employer="Ward & Sons"),
+            job(2),
+            job(3, employer="ward &  SONS"),
+            job(5, employer="Mill"),
+            job(6, employer=" "),
+        )
+
+        one, unknown, same, absent, other, blank = catalog.employers(np.arange(1, 7))
+
+        assert one == same
+        assert -1 not in {one, other}
+        assert one != other
+        assert {-1} == {unknown, absent, blank}
+        assert catalog.employers(np.empty(0, dtype=np.int64)).tolist() == []
+
     def test_an_empty_catalogue_answers(self) -> None:
         catalog = self.catalog_of()
 

@@ -23,12 +23,14 @@ from domain.model import (
     ActivityKind,
     ActivityTally,
     IdArray,
+    IndexArray,
     Job,
     JobFilter,
     ReadReport,
     TimeArray,
     TimeWindow,
     User,
+    folded,
 )
 from domain.ports import (
     JOB_FIELDS,
@@ -165,6 +167,14 @@ class FakeCatalog(CatalogStore):
             else np.array([job is not None and where.matches(job) for job in found], np.bool_),
             valid_until=min(changes, default=math.inf),
         )
+
+    def employers(self, job_ids: IdArray) -> IndexArray:
+        names = [
+            folded(self._jobs[id_].employer) if id_ in self._jobs else ""
+            for id_ in job_ids.tolist()
+        ]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        return np.array([numbers[name] if name else -1 for name in names], dtype=np.int64)
 
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
