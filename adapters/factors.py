@@ -219,6 +219,13 @@ class FactorRecommender(Recommender, FoldIn):
         cosines = np.clip(others @ this / lengths, -1.0, 1.0)
         return best(candidates, cosines.astype(np.float32), k)
 
+    def alikeness(self, jobs: IndexArray) -> FloatArray:
+        """Return the cosines of the jobs' factors; see the port."""
+        norms = self._norms[jobs]
+        units = self._jobs[jobs] / np.where(norms > 0, norms, 1)[:, None]
+        cosines: FloatArray = np.clip(units @ units.T, -1, 1)
+        return cosines
+
     def _top(self, scores: FloatArray, factors: FloatArray, k: int) -> Ranked:
         """Return the best k of one person's scores; barred jobs are at -inf.
 

@@ -1050,9 +1050,16 @@ class JsonlCatalog(Catalog):
         """Return the ids of the other jobs that are not closed; see the port."""
         table = self._job_table()
         asked = IdIndex(job_ids).positions(table.index.ids) >= 0
-        chosen = ~asked & (at.timestamp() < table.closes_at)
+        chosen = ~asked & ~table.closed & (at.timestamp() < table.closes_at)
         newest = table.newest[chosen[table.newest]][:most]
         return np.sort(table.index.ids[newest])
+
+    def employers(self, job_ids: IdArray) -> IndexArray:
+        """Return a number for each job's employer; see the port."""
+        table = self._job_table()
+        positions = table.index.positions(job_ids)
+        # A job that is not listed has the last number, that of nobody
+        return np.append(table.employers, -1)[positions]
 
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
@@ -1180,6 +1187,15 @@ class _JobTable:
         return mask
 
     # Made when first asked for; a training reads jobs and never filters them
+
+    @cached_property
+    def employers(self) -> IndexArray:
+        """A number for each job's employer, -1 where unknown, in the order of their ids."""
+        numbers = np.full(len(self.ordered), -1, dtype=np.int64)
+        for number, (name, positions) in enumerate(self._by_employer.items()):
+            if name:
+                numbers[positions] = number
+        return numbers
 
     @cached_property
     def _by_employer(self) -> Mapping[str, IndexArray]:

@@ -30,6 +30,7 @@ from domain.model import (
     ActivityKind,
     ActivityTally,
     BoolArray,
+    FloatArray,
     IdArray,
     IndexArray,
     Interactions,
@@ -56,6 +57,7 @@ from domain.ports import (
 from domain.ranking import Ranked, RankingPolicy, best
 from domain.runs import Manifest
 from domain.scoring import ScoringPolicy
+from domain.variety import Variety
 
 MAX_FIRST = 100
 MAX_BATCH = 1_000
@@ -87,6 +89,14 @@ class LiveModel:
     popular: Ranked
     content: ContentModel | None = None
     employers: EmployerTypes | None = None
+
+    @cached_property
+    def crowd(self) -> FloatArray:
+        """The share of all jobs in which fewer are interested, shape (jobs,)."""
+        interest = np.empty(len(self.popular), dtype=np.float32)
+        interest[self.popular.jobs] = self.popular.scores
+        ascending = self.popular.scores[::-1]
+        return (np.searchsorted(ascending, interest) / max(1, len(interest))).astype(np.float32)
 
     @cached_property
     def scoring(self) -> ScoringPolicy:
@@ -259,6 +269,13 @@ class _Candidates:
         return sum(array.nbytes for array in arrays)
 
 
+_Completed = tuple[Ranked, list[RecommendationSource]]
+"""A list, and where each of its jobs comes from."""
+
+_Asked = tuple[str, JobFilter | None, bool]
+"""A model's version, a filter, and whether closed jobs are included."""
+
+
 class Recommending:
     """The read side: every answer comes wholly from one model and names it."""
 
@@ -269,15 +286,23 @@ class Recommending:
         ranking: RankingPolicy,
         clock: Clock,
         recent: RecentActivities | None = None,
+        variety: Variety | None = None,
     ) -> None:
         self._recent = recent
+        self._variety = variety or Variety()
+        self._employers: tuple[JobPool, IndexArray] | None = None
         self._models = models
         self._catalog = catalog
         self._ranking = ranking
         self._clock = clock
         self._pools = JobPools(catalog)
         self._lock = threading.Lock()
-        self._remembered: OrderedDict[tuple[str, JobFilter | None], _Candidates] = OrderedDict()
+        self._remembered: OrderedDict[_Asked, _Candidates] = OrderedDict()
+
+    @property
+    def variety(self) -> Variety:
+        """How lists are spread where nothing else is asked for."""
+        return self._variety
 
     def for_users(
         self,
@@ -287,6 +312,10 @@ class Recommending:
         exclude: Sequence[ActivityKind] = (ActivityKind.APPLY,),
         model: LiveModel | None = None,
         reasons: int = 0,
+        *,
+        exclude_jobs: Sequence[int] = (),
+        include_closed: bool = False,
+        variety: Variety | None = None,
     ) -> list[RecommendationList]:
         """Recommend jobs to people; one list for each id, in the same order.
 
@@ -301,6 +330,9 @@ class Recommending:
             exclude: jobs with which the person did any of these are left out.
             model: answers; the live one unless given.
             reasons: so many of each job are told.
+            exclude_jobs: at most MAX_BATCH further jobs that are left out.
+            include_closed: jobs of the catalogue may be closed, or not open yet.
+            variety: how the lists are spread; as the service is set unless given.
 
         Raises:
             InputError: an argument is out of bounds.
@@ -308,6 +340,13 @@ class Recommending:
         """
         check_first(first)
         _check_reasons(reasons)
+        if len(exclude_jobs) > MAX_BATCH:
+            raise InputError(
+                f"excludeJobIds holds {len(exclude_jobs):,} ids, at most {MAX_BATCH:,}",
+                "excludeJobIds",
+            )
+        for job_id in exclude_jobs:
+            _check_id(job_id, "excludeJobIds")
         if len(user_ids) > MAX_BATCH:
             raise InputError(
                 f"userIds holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", "userIds"
@@ -317,10 +356,24 @@ class Recommending:
         model = model or self._models.live
         where = None if where == JobFilter() else where
         pool = self._pool(model)
-        candidates = self._candidates(model, pool, where)
+        candidates = self._candidates(model, pool, where, include_closed=include_closed)
         people = self._people(model, pool, candidates, user_ids, exclude)
-        filtered = where is not None
-        return self._lists(model, pool, candidates, people, first, reasons, filtered=filtered)
+        if exclude_jobs:
+            barred = pool.positions(np.array(exclude_jobs, dtype=np.int64))
+            barred = barred[barred >= 0]
+            people = [
+                replace(person, hidden=np.concatenate([person.hidden, barred])) for person in people
+            ]
+        return self._lists(
+            model,
+            pool,
+            candidates,
+            people,
+            first,
+            reasons,
+            variety or self._variety,
+            filtered=where is not None,
+        )
 
     def for_visitor(
         self,
@@ -379,6 +432,7 @@ class Recommending:
             [person],
             first,
             reasons,
+            self._variety,
             filtered=where is not None,
         )
         return answer
@@ -427,6 +481,39 @@ class Recommending:
                     sources[row],
                 )
         return explaining.WhyNot(job_id, verdict or explaining.Verdict.UNKNOWN)
+
+    def left_off(self, user_id: int, first: int, model: LiveModel | None = None) -> list[int]:
+        """Return the ids of open jobs that somebody went on to and did not apply to.
+
+        The latest come first; what was done since the training comes before what the model
+        learned. Jobs that the person dismissed are left out.
+
+        Raises:
+            InputError: an argument is out of bounds.
+            ModelNotReady: no model is live.
+        """
+        check_first(first)
+        _check_id(user_id, "userId")
+        model = model or self._models.live
+        pool = self._pool(model)
+        candidates = self._candidates(model, pool, None)
+        ids = np.array([user_id], dtype=np.int64)
+        erased = self._erased(model, candidates, ids)
+        recent = self._recent_of(model, ids, erased)
+        (person,) = people_of(
+            model.interactions, pool, model.scoring, [user_id], recent, [ActivityKind.APPLY], erased
+        )
+        went_on = recent.select(recent.counts[:, ActivityKind.REDIRECT] > 0)
+        latest = np.argsort(-np.nan_to_num(went_on.last_at), kind="stable")
+        positions = pool.positions(went_on.job_ids[latest])
+        if person.position >= 0:
+            learned = model.interactions.left_off(person.position)
+            positions = np.concatenate([positions, learned])
+        may_stand = (
+            (positions >= 0) & candidates.eligible[positions] & ~np.isin(positions, person.hidden)
+        )
+        distinct = dict.fromkeys(positions[may_stand].tolist())
+        return [int(pool.ids[position]) for position in list(distinct)[:first]]
 
     def similar(
         self,
@@ -503,15 +590,20 @@ class Recommending:
     ) -> list[Person]:
         ids = np.array(user_ids, dtype=np.int64)
         erased = self._erased(model, candidates, ids)
-        recent = NOTHING_NEW
-        if self._recent is not None:
-            recent = self._recent.since(model.manifest.read_to, ids)
-        if len(recent):
-            try:
-                recent = without_erased(recent, self._catalog.erased_at)
-            except CatalogUnavailable:
-                recent = recent.select(~np.isin(recent.user_ids, ids[erased]))
+        recent = self._recent_of(model, ids, erased)
         return people_of(model.interactions, pool, model.scoring, user_ids, recent, exclude, erased)
+
+    def _recent_of(self, model: LiveModel, ids: IdArray, erased: BoolArray) -> ActivityTally:
+        """Return what people did since the training, and since they were erased."""
+        if self._recent is None:
+            return NOTHING_NEW
+        recent = self._recent.since(model.manifest.read_to, ids)
+        if not len(recent):
+            return recent
+        try:
+            return without_erased(recent, self._catalog.erased_at)
+        except CatalogUnavailable:
+            return recent.select(~np.isin(recent.user_ids, ids[erased]))
 
     def _erased(self, model: LiveModel, candidates: _Candidates, ids: IdArray) -> BoolArray:
         """Tell who was erased; where that cannot be known, everybody of whom it is not known."""
@@ -533,38 +625,81 @@ class Recommending:
         people: Sequence[Person],
         first: int,
         reasons: int,
+        variety: Variety,
         *,
         filtered: bool,
     ) -> list[RecommendationList]:
-        ranked = _ranked_for(pool.recommender, people, first, candidates.eligible)
-        return [
-            self._list(model, pool, candidates, person, personal, first, reasons, filtered=filtered)
-            for person, personal in zip(people, ranked, strict=True)
-        ]
+        length = variety.pool(first)
+        ranked = _ranked_for(pool.recommender, people, length, candidates.eligible)
+        lists = []
+        for person, personal in zip(people, ranked, strict=True):
+            completed = self._completed(pool, candidates, person, personal, length)
+            is_personal = np.arange(len(completed[0])) < len(personal)
+            if not variety.is_plain:
+                completed, is_personal = self._varied(
+                    model, pool, candidates, person, completed, is_personal, first, variety
+                )
+            jobs, sources = completed
+            ids = pool.ids[jobs.jobs].tolist()
+            whys = _reasons(model, pool, person, jobs, is_personal, reasons)
+            rows = zip(ids, jobs.scores.tolist(), sources, whys, strict=True)
+            lists.append(
+                RecommendationList(
+                    user_id=person.user_id,
+                    model=model.manifest,
+                    items=tuple(Recommendation(rank, *row) for rank, row in enumerate(rows, 1)),
+                    shortfall=self._ranking.shortfall(
+                        len(ids), first, candidates.count, filtered=filtered
+                    ),
+                    is_partial=candidates.is_partial,
+                )
+            )
+        return lists
 
-    def _list(
+    def _varied(
         self,
         model: LiveModel,
         pool: JobPool,
         candidates: _Candidates,
         person: Person,
-        personal: Ranked,
+        completed: _Completed,
+        is_personal: BoolArray,
         first: int,
-        reasons: int,
-        *,
-        filtered: bool,
-    ) -> RecommendationList:
-        ranked, sources = self._completed(pool, candidates, person, personal, first)
-        ids = pool.ids[ranked.jobs].tolist()
-        whys = _reasons(model, pool, person, ranked, len(personal), reasons)
-        rows = zip(ids, ranked.scores.tolist(), sources, whys, strict=True)
-        return RecommendationList(
-            user_id=person.user_id,
-            model=model.manifest,
-            items=tuple(Recommendation(rank, *row) for rank, row in enumerate(rows, 1)),
-            shortfall=self._ranking.shortfall(len(ids), first, candidates.count, filtered=filtered),
-            is_partial=candidates.is_partial,
-        )
+        variety: Variety,
+    ) -> tuple[_Completed, BoolArray]:
+        """Choose a list of `first` from a longer one, which grows where a bound leaves too few."""
+        employers = self._employers_of(pool)
+        crowd = np.concatenate([model.crowd, np.zeros(len(pool.new_ids), dtype=np.float32)])
+        length = variety.pool(first)
+        while True:
+            ranked, sources = completed
+            places = variety.choose(
+                ranked,
+                first,
+                employers[ranked.jobs],
+                crowd[ranked.jobs],
+                pool.recommender.alikeness,
+            )
+            if len(places) == first or len(ranked) < length:
+                chosen = Ranked(ranked.jobs[places], ranked.scores[places])
+                return (chosen, [sources[place] for place in places]), is_personal[places]
+            length *= 4
+            (personal,) = _ranked_for(pool.recommender, [person], length, candidates.eligible)
+            completed = self._completed(pool, candidates, person, personal, length)
+            is_personal = np.arange(len(completed[0])) < len(personal)
+
+    def _employers_of(self, pool: JobPool) -> IndexArray:
+        """Return a number for each job's employer, by position; -1 where it is unknown."""
+        if self._employers is not None and self._employers[0] is pool:
+            return self._employers[1]
+        order = np.argsort(pool.ids)
+        numbers = np.full(len(pool.ids), -1, dtype=np.int64)
+        try:
+            numbers[order] = self._catalog.employers(pool.ids[order])
+        except CatalogUnavailable:
+            return numbers
+        self._employers = (pool, numbers)
+        return numbers
 
     def _completed(
         self,
@@ -573,7 +708,7 @@ class Recommending:
         person: Person,
         personal: Ranked,
         k: int,
-    ) -> tuple[Ranked, list[RecommendationSource]]:
+    ) -> _Completed:
         """Return a list of at most k jobs, the personal ones first, and where each comes from."""
         ranked, sources = self._ranking.complete(personal, candidates.popular, person.hidden, k)
         if _is_folded(pool.recommender, person):
@@ -594,10 +729,17 @@ class Recommending:
             self._clock(),
         )
 
-    def _candidates(self, model: LiveModel, pool: JobPool, where: JobFilter | None) -> _Candidates:
+    def _candidates(
+        self,
+        model: LiveModel,
+        pool: JobPool,
+        where: JobFilter | None,
+        *,
+        include_closed: bool = False,
+    ) -> _Candidates:
         """Return which jobs may be recommended now, remembered until that changes."""
         at = self._clock()
-        key = (model.manifest.version, where)
+        key = (model.manifest.version, where, include_closed)
         with self._lock:
             known = self._remembered.get(key)
         if known is not None and len(known.eligible) != len(pool.ids):
@@ -606,16 +748,13 @@ class Recommending:
         is_current = known is not None and known.revision == pool.revision
         try:
             if known is None or not is_current or at.timestamp() >= known.valid_until:
-                known = self._asked_for(model, pool, where, at)
+                known = self._asked_for(model, pool, where, at, include_closed=include_closed)
             elif pool.is_partial:
                 known = replace(known, is_partial=True)
         except CatalogUnavailable:
             return replace(known or self._unasked_for(model, pool, where), is_partial=True)
-        if not pool.is_partial:
-            with self._lock:
-                self._remembered[key] = known
-                self._remembered.move_to_end(key)
-                self._forget()
+        if known.is_partial:
+            return known
         with self._lock:
             self._remembered[key] = known
             self._remembered.move_to_end(key)
@@ -623,11 +762,22 @@ class Recommending:
         return known
 
     def _asked_for(
-        self, model: LiveModel, pool: JobPool, where: JobFilter | None, at: datetime
+        self,
+        model: LiveModel,
+        pool: JobPool,
+        where: JobFilter | None,
+        at: datetime,
+        *,
+        include_closed: bool,
     ) -> _Candidates:
         parts = [pool.ids[: pool.known]] + ([pool.new_ids] if len(pool.new_ids) else [])
         standings = [self._catalog.standing(ids, at, where) for ids in parts]
-        eligible = np.concatenate([self._ranking.eligible(standing) for standing in standings])
+        eligible = np.concatenate(
+            [
+                self._ranking.eligible(standing, include_closed=include_closed)
+                for standing in standings
+            ]
+        )
         erased = ~np.isnan(self._catalog.erased_at(model.interactions.users.ids))
         valid_until = min(standing.valid_until for standing in standings)
         return _candidates(model, pool, eligible, erased, valid_until)
@@ -705,22 +855,26 @@ def _ranked_for(
 
 
 def _reasons(
-    model: LiveModel, pool: JobPool, person: Person, ranked: Ranked, personal: int, first: int
+    model: LiveModel,
+    pool: JobPool,
+    person: Person,
+    ranked: Ranked,
+    is_personal: BoolArray,
+    first: int,
 ) -> list[tuple[Reason, ...]]:
-    """Return the reasons of each job of a list; only its first, the personal ones, have some."""
-    nothing: list[tuple[Reason, ...]] = [()] * len(ranked)
+    """Return the reasons of each job of a list; only the personal ones have some."""
+    reasons: list[tuple[Reason, ...]] = [()] * len(ranked)
     recommender, history = pool.recommender, person.history
-    if not first or not personal or not isinstance(recommender, FoldIn):
-        return nothing
+    if not first or not is_personal.any() or not isinstance(recommender, FoldIn):
+        return reasons
     if history is None:
         history = model.interactions.history(person.position)
-    jobs, scores = ranked.jobs[:personal], ranked.scores[:personal]
+    rows = np.flatnonzero(is_personal)
+    jobs, scores = ranked.jobs[rows], ranked.scores[rows]
     shares = explaining.attributed(recommender.contributions(history, jobs), scores)
-    nothing[: len(jobs)] = [
-        explaining.strongest(history, pool.ids, row, score, first)
-        for row, score in zip(shares, scores.tolist(), strict=True)
-    ]
-    return nothing
+    for row, own, score in zip(rows.tolist(), shares, scores.tolist(), strict=True):
+        reasons[row] = explaining.strongest(history, pool.ids, own, score, first)
+    return reasons
 
 
 def top_lists(

@@ -91,6 +91,7 @@ def write_model(folder: str, jobs: str, people: str) -> Outcome:
         indices=np.sort(columns, axis=1).ravel(),
         scores=np.ones(pairs, dtype=np.float32),
         kinds=np.ones(pairs, dtype=np.uint8),
+        last_at=np.zeros(pairs, dtype=np.uint32),
     )
     factors = {
         name: chance.standard_normal((count, _FACTORS), dtype=np.float32)

@@ -412,6 +412,7 @@ class Interactions:
         indices: shape (entries,), int32 column positions, ascending within a row.
         scores: shape (entries,), float32, positive implicit scores.
         kinds: shape (entries,), uint8, the `ActivityKind.flag`s of what was done.
+        last_at: shape (entries,), uint32, the last activity in whole epoch seconds, 0 if unknown.
         unscored: the pairs that are no entries.
     """
 
@@ -421,6 +422,7 @@ class Interactions:
     indices: NDArray[np.int32]
     scores: FloatArray
     kinds: NDArray[np.uint8]
+    last_at: NDArray[np.uint32]
     unscored: Unscored = field(default_factory=Unscored.nothing)
 
     @classmethod
@@ -445,6 +447,8 @@ class Interactions:
             indices=columns.astype(np.int32),
             scores=scores.astype(np.float32, copy=False),
             kinds=tally.flags,
+            # All times believed fit
+            last_at=np.clip(np.nan_to_num(tally.last_at), 0, MAX_TIMESTAMP).astype(np.uint32),
             unscored=unscored,
         )
 
@@ -472,6 +476,22 @@ class Interactions:
             self.indices[row].astype(np.int64), np.asarray(self.scores[row]), self.kinds[row]
         )
 
+    def left_off(self, user: int) -> IndexArray:
+        """Return the jobs that somebody went on to and did not apply to, the latest first.
+
+        Where times are equal or unknown, the higher score comes first, then the lower position.
+        """
+        row = slice(int(self.indptr[user]), int(self.indptr[user + 1]))
+        kinds = self.kinds[row]
+        is_left_off = ((kinds & ActivityKind.REDIRECT.flag) != 0) & (
+            (kinds & ActivityKind.APPLY.flag) == 0
+        )
+        jobs = self.indices[row][is_left_off].astype(np.int64)
+        times = self.last_at[row][is_left_off].astype(np.int64)
+        latest_first: IndexArray = np.lexsort((jobs, -self.scores[row][is_left_off], -times))
+        ordered: IndexArray = jobs[latest_first]
+        return ordered
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the matrix as named arrays, for storing."""
         return {
@@ -484,6 +504,7 @@ class Interactions:
             "unscored_users": self.unscored.users,
             "unscored_jobs": self.unscored.jobs,
             "unscored_kinds": self.unscored.kinds,
+            "last_at": self.last_at,
         }
 
     @classmethod
@@ -501,6 +522,8 @@ class Interactions:
             )
             if "unscored_users" in arrays
             else Unscored.nothing(),
+            # Models of earlier releases kept no times
+            last_at=arrays.get("last_at", np.zeros(len(arrays["kinds"]), dtype=np.uint32)),
         )
 
     def popularity(self) -> FloatArray:

@@ -183,6 +183,17 @@ class Catalog(Protocol):
         """
 
     @abstractmethod
+    def employers(self, job_ids: IdArray) -> IndexArray:
+        """Return for each job a number that stands for its employer, -1 where that is unknown.
+
+        Two jobs have one number where their employers' names are the same, whatever their case.
+        Numbers compare within one answer only.
+
+        Args:
+            job_ids: shape (n,), strictly ascending; the array returned aligns with it.
+        """
+
+    @abstractmethod
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
     ) -> JobPage:
@@ -310,6 +321,17 @@ class Recommender(Protocol):
 
         Scores are cosines, in [-1, 1].
         """
+
+    def alikeness(self, jobs: IndexArray) -> FloatArray:
+        """Tell how far jobs resemble one another, as `similar` does.
+
+        Args:
+            jobs: shape (n,), positions.
+
+        Returns:
+            shape (n, n), cosines; 0 where the model knows of no likeness.
+        """
+        return np.zeros((len(jobs), len(jobs)), dtype=np.float32)
 
     @abstractmethod
     def arrays(self) -> Arrays:

@@ -80,13 +80,18 @@ class RankingPolicy:
 
     unlisted: Unlisted = Unlisted.HIDE
 
-    def eligible(self, standing: Standing) -> BoolArray:
-        """Tell which of the model's jobs may be recommended, shape (jobs,)."""
+    def eligible(self, standing: Standing, *, include_closed: bool = False) -> BoolArray:
+        """Tell which of the model's jobs may be recommended, shape (jobs,).
+
+        Args:
+            include_closed: those of the catalogue may be closed, or not open yet.
+        """
+        may_stand = standing.listed if include_closed else standing.open
         if standing.matching is not None:
-            return standing.open & standing.matching
+            return may_stand & standing.matching
         if self.unlisted is Unlisted.SERVE:
-            return standing.open | ~standing.listed
-        return standing.open
+            return may_stand | ~standing.listed
+        return may_stand
 
     def complete(
         self, personal: Ranked, popular: Ranked, excluded: IndexArray, k: int

@@ -207,6 +207,8 @@ _LEARNING = (
     "employer_types",
 )
 
+_LISTS = ("unlisted", "max_per_employer", "diversity", "spread")
+
 _LIMITS = (
     "max_cost",
     "rate_limit_requests",
@@ -327,9 +329,7 @@ def execute_run(run_id: str, lease: int) -> None:
 
 
 @cli.command()
-@_options(
-    "host", "port", "workers", *_ACCESS, *_DATA, *_LEARNING, "unlisted", *_LIMITS, "log_level"
-)
+@_options("host", "port", "workers", *_ACCESS, *_DATA, *_LEARNING, *_LISTS, *_LIMITS, "log_level")
 def serve(settings: Settings) -> None:
     """Answer on /graphql; train first if there is no model."""
     from graphql_api.documents import Documents
@@ -407,7 +407,7 @@ def _run_server(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - what
 
 
 @cli.command()
-@_options("data", "state", "unlisted")
+@_options("data", "state", *_LISTS)
 @click.argument("user_id", required=False)
 @_option("--users", type=click.File("r"), help="a file with an id a line, - for stdin")
 @_option("--out", type=click.Path(path_type=Path), help="write JSON lines here")

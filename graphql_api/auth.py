@@ -46,6 +46,17 @@ class Caller:
         """Whether they may do everything."""
         return self.kind is Kind.ADMIN
 
+    def authorise_argument(self, name: str) -> None:
+        """Let admins pass.
+
+        Raises:
+            GraphQLError: FORBIDDEN.
+        """
+        if not self.is_admin:
+            raise _forbidden(
+                f"{name} is for admins: send the header `Authorization: Bearer <admin token>`"
+            )
+
     def authorise(self, operation: str, people: Iterable[str] = ()) -> None:
         """Let the caller pass, or not.
 
@@ -96,6 +107,7 @@ PERMISSIONS: Mapping[str, Mapping[Kind, Right]] = {
     "employerTypes": _EVERYBODY,
     "employers": _EVERYBODY,
     "user": _KNOWN_THEIR_OWN,
+    "resume": _PEOPLE_THEIR_OWN,
     "model": _EVERYBODY,
     "trainingRun": _EVERYBODY,
     "trainingRuns": _EVERYBODY,

@@ -52,6 +52,7 @@ from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
 from domain.significance import Bootstrap
 from domain.tuning import NEIGHBOURHOOD, Values
+from domain.variety import Variety
 from graphql_api.runtime import available_cores
 from graphql_api.settings import EmployerTyping, Settings
 from graphql_api.tokens import ApiTokens
@@ -184,6 +185,10 @@ def _cataloguing(catalog: Catalog, clock: Clock) -> Cataloguing | None:
     return Cataloguing(catalog, clock) if isinstance(catalog, CatalogStore) else None
 
 
+def _variety(settings: Settings) -> Variety:
+    return Variety(settings.max_per_employer or None, settings.diversity, settings.spread)
+
+
 def _libraries() -> Mapping[str, str]:
     return {name: version(name) for name in ("jobrec", "implicit", "numpy", "scipy")}
 
@@ -249,6 +254,7 @@ class Container(containers.DeclarativeContainer):
         keep_models=settings.provided.keep_models,
     )
 
+    variety: providers.Provider[Variety] = providers.Factory(_variety, settings)
     models: providers.Provider[Models] = providers.ThreadSafeSingleton(
         Models,
         snapshots,
@@ -259,7 +265,7 @@ class Container(containers.DeclarativeContainer):
         ContentLearning, catalog, providers.Factory(TextTrainer)
     )
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
-        Recommending, models, catalog, ranking, clock, recent
+        Recommending, models, catalog, ranking, clock, recent, variety
     )
     recording: providers.Provider[Recording] = providers.Factory(Recording, recent, clock)
     cataloguing: providers.Provider[Cataloguing | None] = providers.ThreadSafeSingleton(

@@ -64,6 +64,7 @@ _MAX_ITEMS = 10 * MAX_BATCH
 
 _FIELDS_THAT_RANK = {
     "recommendations",
+    "resume",
     "batchRecommendations",
     "sessionRecommendations",
     "similarJobs",

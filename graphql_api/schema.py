@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import strawberry
 from graphql import DocumentNode, GraphQLError
@@ -111,6 +111,7 @@ from graphql_api.types import (
     TrainingRunCancelled,
     TrainingRunEnded,
     User,
+    VarietyInput,
     WhyNot,
     decode_cursor,
     parse_id,
@@ -185,6 +186,19 @@ Exclude = Annotated[
 ]
 
 
+ExcludeJobs = Annotated[
+    list[strawberry.ID],
+    strawberry.argument(description=f"Leave out these jobs, too; at most {MAX_BATCH:,}."),
+]
+IncludeClosed = Annotated[
+    bool, strawberry.argument(description="For admins: jobs may be closed, or not open yet.")
+]
+SpreadOut = Annotated[
+    VarietyInput | None,
+    strawberry.argument(description="How the list is spread; null as the service is set."),
+]
+
+
 class _Authorised(FieldExtension):
     """Lets those pass who may."""
 
@@ -234,9 +248,13 @@ class Query:
         first: First = 10,
         where: Where = None,
         exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
+        exclude_job_ids: ExcludeJobs = [],  # noqa: B006 - as above
+        include_closed: IncludeClosed = False,
+        variety: SpreadOut = None,
     ) -> RecommendationList | None:
+        terms = _Terms(first, where, exclude, exclude_job_ids, include_closed, variety)
         lists = await info.context.services.runtime.run(
-            _recommend, info, [user_id], first, where, exclude, "userId"
+            _recommend, info, [user_id], terms, "userId"
         )
         return lists[0]
 
@@ -254,10 +272,34 @@ class Query:
         first: First = 10,
         where: Where = None,
         exclude: Exclude = [ActivityKind.APPLY],  # noqa: B006 - strawberry reads it, nobody changes it
+        exclude_job_ids: ExcludeJobs = [],  # noqa: B006 - as above
+        include_closed: IncludeClosed = False,
+        variety: SpreadOut = None,
     ) -> list[RecommendationList] | None:
-        return await info.context.services.runtime.run(
-            _recommend, info, user_ids, first, where, exclude, "userIds"
-        )
+        terms = _Terms(first, where, exclude, exclude_job_ids, include_closed, variety)
+        return await info.context.services.runtime.run(_recommend, info, user_ids, terms, "userIds")
+
+    @strawberry.field(
+        description="Open jobs that somebody went on to and did not apply to, the latest first."
+    )
+    async def resume(
+        self,
+        info: Info[Context, None],
+        user_id: Annotated[strawberry.ID, strawberry.argument(description="The person's id.")],
+        first: First = 10,
+    ) -> list[Job] | None:
+        services = info.context.services
+
+        def find() -> list[Job]:
+            ids = services.recommending.left_off(
+                parse_id(user_id, "userId"), first, info.context.live
+            )
+            gathering = _gathering(info)
+            jobs = gathering.jobs(WantedJobs.of(_chosen(info)), ids)
+            _note(info.context, is_partial=gathering.is_partial)
+            return [jobs[id_] for id_ in ids]
+
+        return await services.runtime.run(find)
 
     @strawberry.field(
         description="Jobs for a visitor, by what they did in this session. Nothing is kept."
@@ -712,29 +754,42 @@ class Subscription:
             raise InputError(str(error), "id") from error
 
 
+class _Terms(NamedTuple):
+    """What a caller asks of lists."""
+
+    first: int
+    where: JobFilter | None
+    exclude: list[ActivityKind]
+    exclude_job_ids: list[strawberry.ID]
+    include_closed: bool
+    variety: VarietyInput | None
+
+
 def _recommend(
-    info: Info[Context, None],
-    user_ids: list[strawberry.ID],
-    first: int,
-    where: JobFilter | None,
-    exclude: list[ActivityKind],
-    argument: str,
+    info: Info[Context, None], user_ids: list[strawberry.ID], terms: _Terms, argument: str
 ) -> list[RecommendationList]:
-    if len(user_ids) > MAX_BATCH:
-        raise InputError(f"{argument} holds {len(user_ids):,} ids, at most {MAX_BATCH:,}", argument)
+    for name, given in ((argument, user_ids), ("excludeJobIds", terms.exclude_job_ids)):
+        if len(given) > MAX_BATCH:
+            raise InputError(f"{name} holds {len(given):,} ids, at most {MAX_BATCH:,}", name)
     context, chosen = info.context, _chosen(info)
     services = context.services
     ids = [parse_id(user_id, argument) for user_id in user_ids]
+    if terms.include_closed:
+        context.caller.authorise_argument("includeClosed")
     are_people_shown = any(field.name == "user" for field in fields_of(chosen))
     if are_people_shown:
         context.caller.authorise("user", user_ids)
+    variety = services.recommending.variety
     lists = services.recommending.for_users(
         ids,
-        first,
-        _filter(where),
-        exclude,
+        terms.first,
+        _filter(terms.where),
+        terms.exclude,
         context.live,
         most_asked_for(chosen, "reasons", REASONS_FIRST),
+        exclude_jobs=[parse_id(id_, "excludeJobIds") for id_ in terms.exclude_job_ids],
+        include_closed=terms.include_closed,
+        variety=None if terms.variety is None else terms.variety.over(variety),
     )
     return _shown(info, lists, list(dict.fromkeys(ids)) if are_people_shown else [])
 

@@ -126,6 +126,16 @@ class Settings(BaseSettings):
         0, description="how many types of employers; 0 leaves it to silhouette and stability"
     )
 
+    max_per_employer: int = Field(
+        default=0, ge=0, description="a list holds so many jobs of one employer at most; 0: any"
+    )
+    diversity: Share = Field(
+        default=0.0, description="0 to 1, how much jobs that are alike stand back in a list"
+    )
+    spread: Share = Field(
+        default=0.0,
+        description="0 to 1, how much jobs stand back in which many are interested already",
+    )
     unlisted: Unlisted = Field(
         Unlisted.HIDE, description="jobs absent from the catalogue: serve or hide"
     )

@@ -28,6 +28,7 @@ from domain.model import MAX_ID, ActivityKind, RecommendationSource, ShortfallRe
 from domain.model import User as Person
 from domain.ports import JobCursor, JobPage
 from domain.runs import RunStatus, TrainingPhase
+from domain.variety import Variety
 from graphql_api.selections import EMPLOYER_FIRST, SIMILAR_FIRST
 
 
@@ -440,6 +441,35 @@ class Reason:
     share: float = strawberry.field(
         description="Of the score. Those of the whole history add up to 1; one may be negative."
     )
+
+
+@strawberry.input(
+    description="How a list is spread over employers, kinds of jobs, and jobs that few know. What "
+    "is left out is as the service is set."
+)
+class VarietyInput:
+    max_per_employer: int | None = strawberry.field(
+        default=None, description="So many jobs of one employer at most; 0 sets no bound."
+    )
+    diversity: float | None = strawberry.field(
+        default=None, description="0 to 1, how much jobs that are alike stand back."
+    )
+    spread: float | None = strawberry.field(
+        default=None,
+        description="0 to 1, how much jobs stand back in which many are interested, so that small "
+        "employers and new jobs are seen.",
+    )
+
+    def over(self, default: Variety) -> Variety:
+        """Return the domain's value, with a default for what is left out."""
+        given = {
+            name: value
+            for name in ("max_per_employer", "diversity", "spread")
+            if (value := getattr(self, name)) is not None
+        }
+        if given.get("max_per_employer") == 0:
+            given["max_per_employer"] = None
+        return dataclasses.replace(default, **given)
 
 
 @strawberry.type(description="A job recommended to somebody.")

@@ -387,7 +387,9 @@ class CatalogContract:
     def test_absent_are_the_other_jobs_that_are_not_closed_also_those_that_open_later(
         self,
     ) -> None:
-        catalog = self.catalog_of(job(1), job(2, 9), job(3, 0, 5), job(4, 0, 6), job(7), job(9))
+        catalog = self.catalog_of(
+            job(1), job(2, 9), job(3, 0, 5), job(4, 0, 6), job(7), job(8, closed=True), job(9)
+        )
 
         absent = catalog.absent(np.array([1, 5, 9]), at(5), 10)
 
@@ -404,6 +406,23 @@ class CatalogContract:
         assert catalog.absent(nothing, at(0), 2).tolist() == [2, 4]
         assert catalog.absent(nothing, at(0), 4).tolist() == [1, 2, 4, 5]
         assert catalog.absent(np.array([2]), at(0), 1).tolist() == [4]
+
+    def test_jobs_of_one_employer_have_one_number_and_unknown_employers_none(self) -> None:
+        catalog = self.catalog_of(
+            job(1, employer="Ward & Sons"),
+            job(2),
+            job(3, employer="ward &  SONS"),
+            job(5, employer="Mill"),
+            job(6, employer=" "),
+        )
+
+        one, unknown, same, absent, other, blank = catalog.employers(np.arange(1, 7))
+
+        assert one == same
+        assert -1 not in {one, other}
+        assert one != other
+        assert {-1} == {unknown, absent, blank}
+        assert catalog.employers(np.empty(0, dtype=np.int64)).tolist() == []
 
     def test_an_empty_catalogue_answers(self) -> None:
         catalog = self.catalog_of()

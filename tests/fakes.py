@@ -24,12 +24,14 @@ from domain.model import (
     ActivityKind,
     ActivityTally,
     IdArray,
+    IndexArray,
     Job,
     JobFilter,
     ReadReport,
     TimeArray,
     TimeWindow,
     User,
+    folded,
 )
 from domain.ports import (
     JOB_FIELDS,
@@ -193,9 +195,19 @@ class FakeCatalog(CatalogStore):
         others = [
             job
             for job in sorted(self._jobs.values(), key=_place)
-            if job.id not in asked and (job.closes_at is None or at < job.closes_at)
+            if job.id not in asked
+            and not job.closed
+            and (job.closes_at is None or at < job.closes_at)
         ]
         return np.array(sorted(job.id for job in others[:most]), dtype=np.int64)
+
+    def employers(self, job_ids: IdArray) -> IndexArray:
+        names = [
+            folded(self._jobs[id_].employer) if id_ in self._jobs else ""
+            for id_ in job_ids.tolist()
+        ]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        return np.array([numbers[name] if name else -1 for name in names], dtype=np.int64)
 
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
