@@ -43,7 +43,7 @@ def choose(
         np.array(crowd if crowd is not None else [0.0] * n, dtype=np.float32),
         lambda jobs: cosines_of(vectors, jobs),
     )
-    return places.tolist()
+    return [int(place) for place in places]
 
 
 @given(variety=varieties, k=st.integers(0, 12), data=st.data())
