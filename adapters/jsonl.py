@@ -180,21 +180,7 @@ def read_jobs(
 ) -> tuple[list[Job], ReadReport]:
     """Read jobs; where an id comes twice, both lines are returned in their order."""
     lines = _Lines(path, _JOB, tolerance, on_progress)
-    jobs = [
-        Job(
-            id=int(row.job_id),
-            title=row.title,
-            employer=row.employer,
-            location=row.location,
-            description=row.description,
-            posted_at=_moment(row.posted_at),
-            closes_at=_moment(row.closes_at),
-            closed=bool(row.closed),
-        )
-        for rows in lines
-        for row in rows
-    ]
-    return jobs, lines.report()
+    return list(_jobs(lines)), lines.report()
 
 
 def read_users(
@@ -202,21 +188,77 @@ def read_users(
 ) -> tuple[list[User], ReadReport]:
     """Read people without their protected attributes, which are not even decoded."""
     lines = _Lines(path, _USER, tolerance, on_progress)
-    users = [
-        User(
-            id=int(row.user_id),
-            graduation_year=None if row.graduation_year is None else int(row.graduation_year),
-            school_type=row.school_type,
-            languages=_texts(row.languages),
-            university=row.university,
-            degree_subject=row.degree_subject,
-            degree_subject_groups=_texts(row.degree_subject_groups),
-            degree_subject_categories=_texts(row.degree_subject_categories),
-        )
-        for rows in lines
-        for row in rows
-    ]
-    return users, lines.report()
+    return list(_users(lines)), lines.report()
+
+
+class JsonlItems:
+    """The jobs and people of files, one after the other, and none held.
+
+    Args:
+        jobs: the file of jobs, if there is one.
+        users: the file of people, if there is one.
+    """
+
+    def __init__(self, jobs: Path | None, users: Path | None, tolerance: Tolerance) -> None:
+        self._paths = [path for path in (jobs, users) if path is not None]
+        self._jobs = None if jobs is None else _Lines(jobs, _JOB, tolerance, nobody)
+        self._users = None if users is None else _Lines(users, _USER, tolerance, nobody)
+
+    def stamp(self) -> str:
+        """Return what changes whenever the files do.
+
+        Raises:
+            DatasetMissing: a file is not there.
+        """
+        try:
+            return json.dumps([_stamp(path.resolve()) for path in self._paths])
+        except OSError as error:
+            raise DatasetMissing(f"cannot read {error.filename}: {error}") from error
+
+    def __iter__(self) -> Iterator[Job | User]:
+        """Yield jobs, then people; to be asked for once.
+
+        Raises:
+            DataError: a file cannot be read, or holds too many bad lines.
+        """
+        if self._jobs is not None:
+            yield from _jobs(self._jobs)
+        if self._users is not None:
+            yield from _users(self._users)
+
+    def reports(self) -> list[ReadReport]:
+        """Return the account of the lines read so far."""
+        return [lines.report() for lines in (self._jobs, self._users) if lines is not None]
+
+
+def _jobs(lines: _Lines[_JobRow]) -> Iterator[Job]:
+    for rows in lines:
+        for row in rows:
+            yield Job(
+                id=int(row.job_id),
+                title=row.title,
+                employer=row.employer,
+                location=row.location,
+                description=row.description,
+                posted_at=_moment(row.posted_at),
+                closes_at=_moment(row.closes_at),
+                closed=bool(row.closed),
+            )
+
+
+def _users(lines: _Lines[_UserRow]) -> Iterator[User]:
+    for rows in lines:
+        for row in rows:
+            yield User(
+                id=int(row.user_id),
+                graduation_year=None if row.graduation_year is None else int(row.graduation_year),
+                school_type=row.school_type,
+                languages=_texts(row.languages),
+                university=row.university,
+                degree_subject=row.degree_subject,
+                degree_subject_groups=_texts(row.degree_subject_groups),
+                degree_subject_categories=_texts(row.degree_subject_categories),
+            )
 
 
 def read_targets(

@@ -8,6 +8,7 @@ transaction; each question compares it, and first brings the index of this proce
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import secrets
@@ -113,12 +114,14 @@ class _Staged(msgspec.Struct, frozen=True):
     Attributes:
         generations: where a full import gathers, by kind; empty for an incremental one.
         done: how many items were taken.
+        changed: whether an incremental one has changed anything so far.
     """
 
     source: str
     full: bool
     generations: dict[str, int]
     done: int = 0
+    changed: bool = False
 
 
 class _Meta(msgspec.Struct, frozen=True):
@@ -320,7 +323,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         self._sweep()
         return done
 
-    def extend(self, items: Sequence[Job] | Sequence[User]) -> None:
+    def extend(self, items: Sequence[Job | User]) -> None:
         """Take the next items; see the port."""
 
         def change(edit: _Edit) -> None:
@@ -330,7 +333,8 @@ class LmdbCatalog(CatalogStore, CatalogImport):
                     edit.import_job(item, staged)
                 else:
                     edit.import_user(item, staged)
-            edit.set(staged=msgspec.structs.replace(staged, done=staged.done + len(items)))
+            done, changed = staged.done + len(items), staged.changed or edit.is_touched
+            edit.set(staged=msgspec.structs.replace(staged, done=done, changed=changed))
 
         self._changed(change)
 
@@ -341,7 +345,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
             staged, before = edit.staged(), edit.meta.generations
             if not staged.full:
                 edit.set(staged=None)
-                return True
+                return staged.changed
             for kind, generation in staged.generations.items():
                 edit.keep_own(ItemKind(kind), before[kind], generation)
             is_same = all(
@@ -360,6 +364,19 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         return is_changed
 
     # Looking after the store
+
+    @contextmanager
+    def importing(self, *, wait: bool) -> Iterator[bool]:
+        """Hold the right to import, which ends with its holder; False where another holds it."""
+        with _translated():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / "import.lock").open("ab") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                except BlockingIOError:
+                    yield False
+                else:
+                    yield True
 
     def backup(self, target: Path) -> None:
         """Write a compact copy into a new folder while all goes on.
@@ -610,7 +627,7 @@ class _Edit(_View):
         super().__init__(transaction, tables)
         self._before = self.meta
         self._jobs: set[int] = set()
-        self._is_touched = False
+        self.is_touched = False
 
     def set(self, **changes: object) -> None:
         """Change what is true of the whole store."""
@@ -641,7 +658,7 @@ class _Edit(_View):
 
     def revise_if_touched(self) -> None:
         """Raise the revision where something changed."""
-        if self._is_touched:
+        if self.is_touched:
             self.revise(self._jobs)
 
     def put_job(self, id_: int, head: bytes, text: bytes) -> Change:
@@ -696,8 +713,8 @@ class _Edit(_View):
                 if before == value
                 else Change.UPDATED
             )
-        self._is_touched |= self._delete("erased", _hashed(id_, self.meta))
-        self._is_touched |= changes[0] is not Change.UNCHANGED
+        self.is_touched |= self._delete("erased", _hashed(id_, self.meta))
+        self.is_touched |= changes[0] is not Change.UNCHANGED
         return changes[0]
 
     def erase_user(self, id_: int, stamp: bytes) -> Change:
@@ -708,7 +725,7 @@ class _Edit(_View):
             self._delete("lines", _line(ItemKind.USERS, generation, id_))
             changes.append(Change.REMOVED if is_removed else Change.MISSING)
         self._put("erased", _hashed(id_, self.meta), stamp)
-        self._is_touched = True
+        self.is_touched = True
         return changes[0]
 
     def import_job(self, job: Job, staged: _Staged) -> None:
@@ -780,7 +797,7 @@ class _Edit(_View):
             for table, value in values.items():
                 key = _key(target, id_)
                 if target == live and self.raw(table, key) != value:
-                    self._is_touched = True
+                    self.is_touched = True
                     if kind is ItemKind.JOBS:
                         self._jobs.add(id_)
                 self._put(table, key, value)
@@ -788,7 +805,7 @@ class _Edit(_View):
 
     def _noted(self, change: Change, job_id: int) -> Change:
         if change not in {Change.UNCHANGED, Change.MISSING}:
-            self._is_touched = True
+            self.is_touched = True
             self._jobs.add(job_id)
         return change
 

@@ -252,6 +252,7 @@ class ItemKind(StrEnum):
     USERS = "users"
 
 
+@runtime_checkable
 class CatalogImport(Protocol):
     """Taking whole files into a catalogue, a batch at a time; one import at a time.
 
@@ -265,6 +266,14 @@ class CatalogImport(Protocol):
         """Return the source of the last full import that was finished."""
 
     @abstractmethod
+    def importing(self, *, wait: bool) -> AbstractContextManager[bool]:
+        """Hold the right to import, one process at a time; it ends with its holder.
+
+        Args:
+            wait: for whoever holds it; else the context says False.
+        """
+
+    @abstractmethod
     def begin(self, source: str, kinds: frozenset[ItemKind], *, full: bool) -> int:
         """Begin, or go on; return how many items of this source were taken already.
 
@@ -274,7 +283,7 @@ class CatalogImport(Protocol):
         """
 
     @abstractmethod
-    def extend(self, items: Sequence[Job] | Sequence[User]) -> None:
+    def extend(self, items: Sequence[Job | User]) -> None:
         """Take the next items, all or none; they are there when this returns.
 
         Somebody who was erased is passed over. In a full import an item whose content is that of

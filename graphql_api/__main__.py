@@ -140,7 +140,7 @@ def _option(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]: 
     return click.option(flag, *names, show_envvar=True, **attributes)
 
 
-_DATA = ("data", "state", "strict", "max_rejected")
+_DATA = ("data", "state", "catalog", "strict", "max_rejected")
 _ACCESS = (
     "profile",
     "auth",
@@ -240,9 +240,11 @@ def train(
     container = Container(settings=settings)
     request = RunRequest(TimeWindow(_moment(since), _moment(until)), note, force)
     training = container.training()  # made first, so that a bad setting leaves no run behind
+    follow_dataset = container.follow_dataset()
     log = container.activity_log()
     while True:
         stamp = log.stamp() if watch else None
+        follow_dataset(True)
         code, asked_at = _train_once(container.runs(), training, request)
         if seconds is not None:
             waited = (datetime.now(UTC) - asked_at).total_seconds()
@@ -285,6 +287,7 @@ def execute_run(run_id: str, lease: int) -> None:
         settings = settings.model_copy(update={"threads": max(1, available_cores() - 1)})
     _configure_logging(settings)
     container = Container(settings=settings)
+    container.follow_dataset()(True)
     container.training().execute(container.runs().get(run_id), lambda *_: None)
 
 
@@ -307,7 +310,7 @@ def serve(settings: Settings) -> None:
     os.environ.update(settings.environment(secrets=True))
     Documents.load(settings.trusted_documents, settings.documents)  # complains here, not in workers
     container = Container(settings=settings)
-    container.catalog().refresh()
+    container.follow_dataset()(True)
     if container.snapshots().live() is None:
         click.echo("no model yet: training the first")
         code = _train_beside(settings)
@@ -368,7 +371,7 @@ def _run_server(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - what
 
 
 @cli.command()
-@_options("data", "state", "unlisted")
+@_options("data", "state", "catalog", "unlisted")
 @click.argument("user_id", required=False)
 @_option("--users", type=click.File("r"), help="a file with an id a line, - for stdin")
 @_option("--out", type=click.Path(path_type=Path), help="write JSON lines here")
@@ -389,6 +392,7 @@ def recommend(
         raise click.UsageError("--out goes with --users FILE")
     container = Container(settings=settings)
     _load(container.models())
+    container.follow_dataset()(True)
     recommending = container.recommending()
     if users is None:
         answer = recommending.for_users([_id(user_id or "", "USER_ID")], first)[0]
@@ -414,7 +418,7 @@ def recommend(
 
 
 @cli.command()
-@_options("data", "state", "unlisted")
+@_options("data", "state", "catalog", "unlisted")
 @click.argument("job_id")
 @_option("--first", default=10, show_default=True, help="length of the list")
 @_option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
@@ -422,6 +426,7 @@ def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
     """List the jobs that the same people are drawn to as to JOB_ID."""
     container = Container(settings=settings)
     _load(container.models())
+    container.follow_dataset()(True)
     answer = container.recommending().similar(_id(job_id, "JOB_ID"), first)
     if answer is None:
         raise InputError(f"the model does not know job {job_id}", "JOB_ID")
@@ -676,7 +681,7 @@ def rollback_model(settings: Settings) -> None:
 
 
 @models.command("compare")
-@_options("data", "state")
+@_options("data", "state", "catalog")
 @click.argument("a")
 @click.argument("b")
 @_option("--first", default=10, show_default=True, help="how many of the moved jobs to list")

@@ -40,6 +40,13 @@ class TrustedDocuments(StrEnum):
     REQUIRED = "required"
 
 
+class CatalogKind(StrEnum):
+    """Where jobs and people live."""
+
+    LMDB = "lmdb"
+    JSONL = "jsonl"
+
+
 def _token(token: SecretStr) -> SecretStr:
     if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
         raise ValueError(f"expected at least {MIN_TOKEN_LENGTH} characters, which nobody guesses")
@@ -84,6 +91,10 @@ class Settings(BaseSettings):
     margin: float = Field(0.1, description="go live if ndcg@10 is lower by at most this share")
     max_shrink: float = Field(0.3, description="go live if jobs or people shrank by at most this")
 
+    catalog: CatalogKind = Field(
+        CatalogKind.LMDB,
+        description="where jobs and people live: lmdb, or jsonl, read from the dataset",
+    )
     unlisted: Unlisted = Field(
         Unlisted.HIDE, description="jobs absent from the catalogue: serve or hide"
     )
