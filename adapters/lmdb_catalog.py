@@ -464,8 +464,8 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         opened = self._opened
         if opened is None or opened.process != os.getpid():
             if opened is not None:
-                # What a parent process has opened must be left alone, and not even be closed
-                _INHERITED.append(opened)
+                # A child of fork gives its copies up; the parent's locks are none of them
+                opened.give_up()
             opened = self._opened = _Environment.of(self._folder, self._map_bytes)
         return opened
 
@@ -510,6 +510,10 @@ class _Environment:
             if opened is None:
                 opened = _OPEN[key] = cls(folder, map_bytes)
         return opened
+
+    def give_up(self) -> None:
+        """Close what was inherited from the process that opened it."""
+        self._environment.close()
 
     @contextmanager
     def shared(self) -> Iterator[lmdb.Environment]:
@@ -561,7 +565,6 @@ class _Environment:
 
 _OPENING = threading.Lock()
 _OPEN: WeakValueDictionary[tuple[int, str], _Environment] = WeakValueDictionary()
-_INHERITED: list[_Environment] = []
 
 
 class _View:
