@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -392,6 +393,33 @@ class LmdbCatalog(CatalogStore, CatalogImport):
             with self._environment().shared() as environment:
                 environment.copy(str(target), compact=True)
 
+    def compact(self) -> tuple[int, int]:
+        """Give free space back to the disk; return the bytes that it took and takes.
+
+        Raises:
+            InputError: another process uses the store, and would go on with the old file.
+            CatalogUnavailable: the store or the disk does not answer.
+        """
+        with _translated():
+            environment = self._environment()
+            data = self._folder / "data.mdb"
+            before = data.stat().st_size
+            target = self._folder / "compact"
+            shutil.rmtree(target, ignore_errors=True)  # left by a process that was killed
+            target.mkdir()
+            with environment.shared() as opened:
+                opened.reader_check()
+                # A heading, then a line for each reader, its process first
+                pids = {line.split()[0] for line in opened.readers().splitlines()[1:]}
+                if pids - {str(os.getpid())}:
+                    raise InputError("another process uses the catalogue; stop it first")
+                opened.copy(str(target), compact=True)
+            environment.give_up()
+            self._opened = None
+            (target / "data.mdb").replace(data)
+            target.rmdir()
+            return before, data.stat().st_size
+
     def _index(self) -> JobIndex:
         with self._reading() as view:
             return self._current(view).jobs
@@ -496,6 +524,9 @@ class _Environment:
         self._condition = threading.Condition()
         self._users = 0
         self._is_resizing = False
+        with self.reading():
+            # From now on this process stands among the readers, and `compact` sees it
+            pass
         with self.writing() as transaction:
             if transaction.get(_META, db=self.tables["meta"]) is None:
                 meta = _Meta(secrets.token_bytes(32))

@@ -10,6 +10,7 @@
 7    the promotion policy refused the model
 8    the record of training runs cannot be read or written
 9    the schema breaks clients of the one it is compared with
+10   the catalogue cannot be read or written
 130  interrupted
 """  # noqa: D415 - a title above a table
 
@@ -42,6 +43,7 @@ from application.evaluating import EvaluationRequest
 from application.recommending import MAX_BATCH, Models, RecommendationList
 from application.training import MEASURED_K, Training
 from domain.errors import (
+    CatalogUnavailable,
     DataError,
     InputError,
     JobrecError,
@@ -54,6 +56,7 @@ from domain.model import MAX_ID, TimeWindow
 from domain.ports import Begun, Busy, TrainingRuns
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingRun
 from domain.splits import SplitKind
+from graphql_api.catalogue_commands import catalogue_commands, import_command
 from graphql_api.container import Container
 from graphql_api.evaluation_report import as_lines, as_record
 from graphql_api.runtime import available_cores, training_environment
@@ -68,6 +71,7 @@ _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
     (SnapshotError, 4),
     (TrainingError, 5),
     (RecordsUnavailable, 8),
+    (CatalogUnavailable, 10),
 )
 _FAILED = 5
 _BUSY = 6
@@ -833,6 +837,9 @@ def _record(answer: RecommendationList) -> dict[str, Any]:
 def _title(title: str | None, employer: str | None) -> str:
     return " · ".join(text for text in (title, employer) if text)
 
+
+cli.add_command(import_command(_options))
+cli.add_command(catalogue_commands(_options))
 
 if __name__ == "__main__":
     main()

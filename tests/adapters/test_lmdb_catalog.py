@@ -147,6 +147,17 @@ def test_a_backup_is_a_store_and_takes_no_one_elses_place(
         store.backup(tmp_path / "backup")
 
 
+def test_compacting_gives_space_back_and_keeps_what_is_there(store: LmdbCatalog) -> None:
+    store.upsert_jobs([Job(id_, description="x" * 9_000) for id_ in range(100)])
+    store.remove_jobs(range(1, 100))
+
+    before, after = store.compact()
+
+    assert after < before / 5
+    assert set(store.jobs(range(100))) == {0}
+    assert store.close_jobs([0]) == [Change.UPDATED]
+
+
 def test_only_what_is_asked_for_is_returned(store: LmdbCatalog) -> None:
     store.upsert_jobs([Job(1, "one", description="text")])
 
