@@ -490,8 +490,8 @@ class LmdbCatalog(CatalogStore, CatalogImport):
 
     def _environment(self) -> _Environment:
         opened = self._opened
-        if opened is None or opened.process != os.getpid():
-            if opened is not None:
+        if opened is None or not opened.is_open or opened.process != os.getpid():
+            if opened is not None and opened.is_open:
                 # A child of fork gives its copies up; the parent's locks are none of them
                 opened.give_up()
             opened = self._opened = _Environment.of(self._folder, self._map_bytes)
@@ -511,6 +511,7 @@ class _Environment:
     def __init__(self, folder: Path, map_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.process = os.getpid()
+        self.is_open = True
         data = folder / "data.mdb"
         held = data.stat().st_size if data.exists() else 0
         self._environment = lmdb.open(
@@ -538,12 +539,13 @@ class _Environment:
         key = os.getpid(), str(folder.resolve())
         with _OPENING:
             opened = _OPEN.get(key)
-            if opened is None:
+            if opened is None or not opened.is_open:
                 opened = _OPEN[key] = cls(folder, map_bytes)
         return opened
 
     def give_up(self) -> None:
-        """Close what was inherited from the process that opened it."""
+        """Close it, in this process; whoever asks next opens it anew."""
+        self.is_open = False
         self._environment.close()
 
     @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import ingest, load, memory, train
+from bench import catalogue, ingest, load, memory, train
 from bench.measuring import ROOT
 from bench.report import Report, machine_facts, update_document
 
@@ -20,6 +20,7 @@ _BENCHES: dict[str, Callable[..., Report]] = {
     "train": train.run,
     "load": load.run,
     "memory": memory.run,
+    "catalogue": catalogue.run,
 }
 _DOCUMENT = ROOT / "docs" / "benchmarks.md"
 

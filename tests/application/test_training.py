@@ -156,10 +156,8 @@ def without_repeats(phases: list[TrainingPhase]) -> list[TrainingPhase]:
 
 
 def test_what_people_did_up_to_their_erasure_is_left_out() -> None:
-    bench = Bench()
-    bench.catalog.erase_users([1], NOON)
-    bench.catalog.erase_users([3], NOON)
-    bench.events.append(Event(1, 40, ActivityKind.REDIRECT, at(+2)))
+    bench = Bench([*FEW, Event(1, 40, ActivityKind.REDIRECT, at(+2))])
+    bench.catalog.erase_users([1, 3], NOON)
 
     run = bench.execute()
 

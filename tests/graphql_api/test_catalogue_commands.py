@@ -38,24 +38,28 @@ def run(*arguments: object, given: str = "") -> str:
     return result.output
 
 
-def listed(folder: Path) -> set[int]:
-    container = Container(settings=Settings(data=folder / "data", state=folder / "state"))
+def container_of() -> Container:
+    return Container(settings=Settings())  # type: ignore[call-arg] # filled from the environment
+
+
+def listed() -> set[int]:
+    container = container_of()
     return set(container.catalog().jobs(range(10)))
 
 
-def test_a_dataset_is_imported_and_again_changes_nothing(folder: Path) -> None:
+def test_a_dataset_is_imported_and_again_changes_nothing() -> None:
     assert "5 items: the catalogue is changed" in run("import")
     assert "5 items: the catalogue is as it was" in run("import")
-    assert listed(folder) == {1, 2, 3}
+    assert listed() == {1, 2, 3}
 
 
-def test_an_incremental_import_takes_nothing_out(folder: Path) -> None:
+def test_an_incremental_import_takes_nothing_out() -> None:
     run("import")
 
     told = run("import", "--incremental", "--jobs", "-", given=json.dumps(job(7)) + "\n")
 
     assert "1 items: the catalogue is changed" in told
-    assert listed(folder) == {1, 2, 3, 7}
+    assert listed() == {1, 2, 3, 7}
 
 
 def test_bad_lines_are_told_and_too_many_leave_all_as_it_was(folder: Path) -> None:
@@ -64,12 +68,12 @@ def test_bad_lines_are_told_and_too_many_leave_all_as_it_was(folder: Path) -> No
 
     with pytest.raises(JobrecError, match="1 of 2 lines are bad"):
         run("import", "--jobs", bad)
-    assert listed(folder) == {1, 2, 3}
+    assert listed() == {1, 2, 3}
 
     assert "bad.jsonl: read 2 = used 1 + rejected 1" in run(
         "import", "--jobs", bad, "--max-rejected", 0.5
     )
-    assert listed(folder) == {8}
+    assert listed() == {8}
 
 
 def test_items_are_changed_from_the_command_line(folder: Path) -> None:
@@ -82,7 +86,7 @@ def test_items_are_changed_from_the_command_line(folder: Path) -> None:
     users = write(folder / "people.jsonl", {"user_id": 2, "university": "Leeds"})
     assert "1 updated" in run("catalogue", "upsert-users", users)
     assert "REMOVED at" in run("catalogue", "erase-user", 1)
-    assert listed(folder) == {1, 3, 5}
+    assert listed() == {1, 3, 5}
 
 
 def test_the_store_is_backed_up_and_compacted(folder: Path) -> None:
@@ -90,16 +94,16 @@ def test_the_store_is_backed_up_and_compacted(folder: Path) -> None:
 
     assert "wrote" in run("catalogue", "backup", folder / "backup")
     assert "MB now" in run("catalogue", "compact")
-    assert listed(folder) == {1, 2, 3}
+    assert listed() == {1, 2, 3}
 
 
-def test_a_catalogue_read_from_files_is_not_changed(folder: Path) -> None:
-    with pytest.raises(JobrecError, match="--catalog|read from"):
+def test_a_catalogue_read_from_files_is_not_changed() -> None:
+    with pytest.raises(JobrecError, match="read from the dataset"):
         run("import", "--catalog", "jsonl")
 
 
 def test_following_imports_when_the_files_change(folder: Path) -> None:
-    container = Container(settings=Settings(data=folder / "data", state=folder / "state"))
+    container = container_of()
     follow, catalog = container.follow_dataset(), container.catalog()
     follow(True)
     before = catalog.revision
