@@ -14,13 +14,11 @@ import multiprocessing
 import signal
 import threading
 import zlib
-from bisect import bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -31,6 +29,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from adapters.job_index import JobIndex, JobRow
 from domain.employers import Amendments, EmployerNotes, EmployerProfile
 from domain.errors import DatasetMissing, LineRejected, TooManyRejected
 from domain.model import (
@@ -38,7 +37,6 @@ from domain.model import (
     MAX_TIMESTAMP,
     ActivityKind,
     ActivityTally,
-    BoolArray,
     IdArray,
     IdIndex,
     IndexArray,
@@ -49,8 +47,6 @@ from domain.model import (
     TimeArray,
     TimeWindow,
     User,
-    folded,
-    words,
 )
 from domain.ports import (
     JOB_FIELDS,
@@ -259,21 +255,7 @@ def read_jobs(
 ) -> tuple[list[Job], ReadReport]:
     """Read jobs; where an id comes twice, both lines are returned in their order."""
     lines = _Lines(path, _JOB, tolerance, on_progress)
-    jobs = [
-        Job(
-            id=int(row.job_id),
-            title=row.title,
-            employer=row.employer,
-            location=row.location,
-            description=row.description,
-            posted_at=_moment(row.posted_at),
-            closes_at=_moment(row.closes_at),
-            closed=bool(row.closed),
-        )
-        for rows in lines
-        for row in rows
-    ]
-    return jobs, lines.report()
+    return list(_jobs(lines)), lines.report()
 
 
 def read_users(
@@ -281,21 +263,77 @@ def read_users(
 ) -> tuple[list[User], ReadReport]:
     """Read people without their protected attributes, which are not even decoded."""
     lines = _Lines(path, _USER, tolerance, on_progress)
-    users = [
-        User(
-            id=int(row.user_id),
-            graduation_year=None if row.graduation_year is None else int(row.graduation_year),
-            school_type=row.school_type,
-            languages=_texts(row.languages),
-            university=row.university,
-            degree_subject=row.degree_subject,
-            degree_subject_groups=_texts(row.degree_subject_groups),
-            degree_subject_categories=_texts(row.degree_subject_categories),
-        )
-        for rows in lines
-        for row in rows
-    ]
-    return users, lines.report()
+    return list(_users(lines)), lines.report()
+
+
+class JsonlItems:
+    """The jobs and people of files, one after the other, and none held.
+
+    Args:
+        jobs: the file of jobs, if there is one.
+        users: the file of people, if there is one.
+    """
+
+    def __init__(self, jobs: Path | None, users: Path | None, tolerance: Tolerance) -> None:
+        self._paths = [path for path in (jobs, users) if path is not None]
+        self._jobs = None if jobs is None else _Lines(jobs, _JOB, tolerance, nobody)
+        self._users = None if users is None else _Lines(users, _USER, tolerance, nobody)
+
+    def stamp(self) -> str:
+        """Return what changes whenever the files do.
+
+        Raises:
+            DatasetMissing: a file is not there.
+        """
+        try:
+            return json.dumps([_stamp(path.resolve()) for path in self._paths])
+        except OSError as error:
+            raise DatasetMissing(f"cannot read {error.filename}: {error}") from error
+
+    def __iter__(self) -> Iterator[Job | User]:
+        """Yield jobs, then people; to be asked for once.
+
+        Raises:
+            DataError: a file cannot be read, or holds too many bad lines.
+        """
+        if self._jobs is not None:
+            yield from _jobs(self._jobs)
+        if self._users is not None:
+            yield from _users(self._users)
+
+    def reports(self) -> list[ReadReport]:
+        """Return the account of the lines read so far."""
+        return [lines.report() for lines in (self._jobs, self._users) if lines is not None]
+
+
+def _jobs(lines: _Lines[_JobRow]) -> Iterator[Job]:
+    for rows in lines:
+        for row in rows:
+            yield Job(
+                id=int(row.job_id),
+                title=row.title,
+                employer=row.employer,
+                location=row.location,
+                description=row.description,
+                posted_at=_moment(row.posted_at),
+                closes_at=_moment(row.closes_at),
+                closed=bool(row.closed),
+            )
+
+
+def _users(lines: _Lines[_UserRow]) -> Iterator[User]:
+    for rows in lines:
+        for row in rows:
+            yield User(
+                id=int(row.user_id),
+                graduation_year=None if row.graduation_year is None else int(row.graduation_year),
+                school_type=row.school_type,
+                languages=_texts(row.languages),
+                university=row.university,
+                degree_subject=row.degree_subject,
+                degree_subject_groups=_texts(row.degree_subject_groups),
+                degree_subject_categories=_texts(row.degree_subject_categories),
+            )
 
 
 def read_employers(path: Path, tolerance: Tolerance) -> tuple[list[EmployerProfile], ReadReport]:
@@ -1034,52 +1072,27 @@ class JsonlCatalog(Catalog):
 
     def standing(self, job_ids: IdArray, at: datetime, where: JobFilter | None) -> Standing:
         """Tell which of the jobs are listed, open and matching; see the port."""
-        table, now = self._job_table(), at.timestamp()
-        positions = table.index.positions(job_ids)
-        listed = positions >= 0
-        is_open = ~table.closed & (table.posted_at <= now) & (now < table.closes_at)
-        changes = np.concatenate([table.posted_at, table.closes_at])
-        return Standing(
-            listed=listed,
-            open=_aligned(is_open, positions),
-            matching=None if where is None else _aligned(table.matching(where), positions),
-            valid_until=float(np.min(changes, initial=np.inf, where=changes > now)),
-        )
-
-    def absent(self, job_ids: IdArray, at: datetime, most: int) -> IdArray:
-        """Return the ids of the other jobs that are not closed; see the port."""
-        table = self._job_table()
-        asked = IdIndex(job_ids).positions(table.index.ids) >= 0
-        chosen = ~asked & ~table.closed & (at.timestamp() < table.closes_at)
-        newest = table.newest[chosen[table.newest]][:most]
-        return np.sort(table.index.ids[newest])
+        return self._job_table().index.standing(job_ids, at, where)
 
     def employers(self, job_ids: IdArray) -> IndexArray:
         """Return a number for each job's employer; see the port."""
-        table = self._job_table()
-        positions = table.index.positions(job_ids)
-        # A job that is not listed has the last number, that of nobody
-        return np.append(table.employers, -1)[positions]
+        return self._job_table().index.employers(job_ids)
+
+    def absent(self, job_ids: IdArray, at: datetime, most: int) -> IdArray:
+        """Return the ids of the other jobs that are not closed; see the port."""
+        return self._job_table().index.absent(job_ids, at, most)
 
     def page(
         self, where: JobFilter, ids: Sequence[int] | None, after: JobCursor | None, first: int
     ) -> JobPage:
         """Return a stretch of the catalogue, newest first; see the port."""
         table = self._job_table()
-        start = 0 if after is None else table.behind(after)
-        chosen = table.matching(where)
-        if ids is not None:
-            chosen &= np.isin(table.index.ids, np.array(ids, dtype=np.int64))
-        behind = table.newest[start:]
-        # One more than asked for, which tells whether there is a next page
-        found = behind[chosen[behind]][: first + 1]
-        jobs = [table.ordered[position] for position in found[:first]]
-        return JobPage(jobs, has_next=len(found) > first)
+        found = table.index.page(where, ids, after, first)
+        return JobPage([table.by_id[id_] for id_ in found.ids], found.has_next)
 
     def counts(self, wheres: Sequence[JobFilter]) -> list[int]:
         """Return how many jobs satisfy each filter; see the port."""
-        table = self._job_table()
-        return [int(table.matching(where).sum()) for where in wheres]
+        return self._job_table().index.counts(wheres)
 
     def refresh(self) -> None:
         """Read the jobs, and the files again that have changed since they were read.
@@ -1148,89 +1161,7 @@ class _JobTable:
                 stamp[0],
                 len(jobs) - len(self.by_id),
             )
-        ordered = sorted(self.by_id.values(), key=attrgetter("id"))
-        self.ordered = ordered
-        self.index = IdIndex(np.array([job.id for job in ordered], dtype=np.int64))
-        self.posted_at = _epochs((job.posted_at for job in ordered), len(ordered), -np.inf)
-        self.closes_at = _epochs((job.closes_at for job in ordered), len(ordered), np.inf)
-        self.closed = np.fromiter((job.closed for job in ordered), np.bool_, len(ordered))
-        self.newest = np.lexsort((self.index.ids, -self.posted_at))
-
-    def behind(self, cursor: JobCursor) -> int:
-        """Return where in `newest` the jobs behind a place begin."""
-
-        def place(position: int) -> tuple[float, int]:
-            job = self.ordered[position]
-            return -JobCursor.of(job).posted_at, job.id
-
-        return bisect_right(self.newest, (-cursor.posted_at, cursor.job_id), key=place)
-
-    def matching(self, where: JobFilter) -> BoolArray:
-        """Tell which jobs, in the order of their ids, satisfy a filter: as it says itself."""
-        chosen = np.ones(len(self.ordered), dtype=np.bool_)
-        if where.employer is not None:
-            chosen &= self._among(self._by_employer.get(folded(where.employer)))
-        if where.location is not None:
-            chosen &= self._among(self._by_location.get(folded(where.location)))
-        for word in words(where.title):
-            chosen &= self._among(self._by_word.get(word))
-        if where.posted_after is not None:
-            chosen &= self.posted_at >= where.posted_after.timestamp()
-        if where.closing_before is not None:
-            chosen &= self.closes_at < where.closing_before.timestamp()
-        return chosen
-
-    def _among(self, positions: IndexArray | None) -> BoolArray:
-        mask = np.zeros(len(self.ordered), dtype=np.bool_)
-        if positions is not None:
-            mask[positions] = True
-        return mask
-
-    # Made when first asked for; a training reads jobs and never filters them
-
-    @cached_property
-    def employers(self) -> IndexArray:
-        """A number for each job's employer, -1 where unknown, in the order of their ids."""
-        numbers = np.full(len(self.ordered), -1, dtype=np.int64)
-        for number, (name, positions) in enumerate(self._by_employer.items()):
-            if name:
-                numbers[positions] = number
-        return numbers
-
-    @cached_property
-    def _by_employer(self) -> Mapping[str, IndexArray]:
-        return _positions([folded(job.employer)] for job in self.ordered)
-
-    @cached_property
-    def _by_location(self) -> Mapping[str, IndexArray]:
-        return _positions([folded(job.location)] for job in self.ordered)
-
-    @cached_property
-    def _by_word(self) -> Mapping[str, IndexArray]:
-        return _positions(words(job.title) for job in self.ordered)
-
-
-def _positions(terms: Iterable[Iterable[str]]) -> Mapping[str, IndexArray]:
-    """Return for each term the rows that have it, ascending."""
-    found: defaultdict[str, list[int]] = defaultdict(list)
-    for position, own in enumerate(terms):
-        for term in own:
-            found[term].append(position)
-    return {term: np.array(positions, dtype=np.int64) for term, positions in found.items()}
-
-
-def _epochs(moments: Iterable[datetime | None], count: int, unknown: float) -> TimeArray:
-    return np.fromiter(
-        (unknown if moment is None else moment.timestamp() for moment in moments), np.float64, count
-    )
-
-
-def _aligned(values: BoolArray, positions: IndexArray) -> BoolArray:
-    """Return the values at positions, False where a position is -1."""
-    found: BoolArray = positions >= 0
-    result = np.zeros(len(positions), dtype=np.bool_)
-    result[found] = values[positions[found]]
-    return result
+        self.index = JobIndex(map(JobRow.of, self.by_id.values()))
 
 
 def _log_report(report: ReadReport) -> None:

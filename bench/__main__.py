@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import employers, fields, ingest, load, memory, train
+from bench import catalogue, employers, fields, ingest, load, memory, train
 from bench.measuring import ROOT
 from bench.report import Report, machine_facts, update_document
 
@@ -22,6 +22,7 @@ _BENCHES: dict[str, Callable[..., Report]] = {
     "memory": memory.run,
     "employers": employers.run,
     "fields": fields.run,
+    "catalogue": catalogue.run,
 }
 _DOCUMENT = ROOT / "docs" / "benchmarks.md"
 

@@ -293,6 +293,59 @@ class CatalogStore(Catalog, Protocol):
         """
 
 
+class ItemKind(StrEnum):
+    """What a catalogue holds."""
+
+    JOBS = "jobs"
+    USERS = "users"
+
+
+@runtime_checkable
+class CatalogImport(Protocol):
+    """Taking whole files into a catalogue, a batch at a time; one import at a time.
+
+    A full import gathers beside what is live and takes its place in one step; an incremental one
+    changes what is live. What was done of an import outlives its process: the same source goes on
+    where it stopped, another begins anew. All raise CatalogUnavailable.
+    """
+
+    @abstractmethod
+    def imported(self) -> str | None:
+        """Return the source of the last full import that was finished."""
+
+    @abstractmethod
+    def importing(self, *, wait: bool) -> AbstractContextManager[bool]:
+        """Hold the right to import, one process at a time; it ends with its holder.
+
+        Args:
+            wait: for whoever holds it; else the context says False.
+        """
+
+    @abstractmethod
+    def begin(self, source: str, kinds: frozenset[ItemKind], *, full: bool) -> int:
+        """Begin, or go on; return how many items of this source were taken already.
+
+        Args:
+            source: what changes whenever the files do.
+            kinds: what the files hold; a full import leaves the other kind as it is.
+        """
+
+    @abstractmethod
+    def extend(self, items: Sequence[Job | User]) -> None:
+        """Take the next items, all or none; they are there when this returns.
+
+        Somebody who was erased is passed over. In a full import an item whose content is that of
+        the import before is taken as it is now: changed since, or removed.
+        """
+
+    @abstractmethod
+    def finish(self) -> bool:
+        """Go live, and tell whether that changed anything.
+
+        What is live and came by no import stays, too.
+        """
+
+
 class Recommender(Protocol):
     """A fitted model. Immutable; speaks in positions of the `Interactions` that it learned from."""
 

@@ -10,6 +10,7 @@
 7    the promotion policy refused the model
 8    the record of training runs cannot be read or written
 9    the schema breaks clients of the one it is compared with
+10   the catalogue cannot be read or written
 130  interrupted
 """  # noqa: D415 - a title above a table
 
@@ -43,6 +44,7 @@ from application.recommending import MAX_BATCH, Models, RecommendationList
 from application.training import MEASURED_K, Training
 from application.tuning import TuningRequest
 from domain.errors import (
+    CatalogUnavailable,
     DataError,
     InputError,
     JobrecError,
@@ -55,6 +57,7 @@ from domain.model import MAX_ID, TimeWindow
 from domain.ports import Begun, Busy, TrainingRuns
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingRun
 from domain.splits import SplitKind
+from graphql_api.catalogue_commands import catalogue_commands, import_command
 from graphql_api.container import Container
 from graphql_api.employer_commands import employer_commands
 from graphql_api.evaluation_page import as_page
@@ -72,6 +75,7 @@ _EXIT_CODES: tuple[tuple[type[JobrecError], int], ...] = (
     (SnapshotError, 4),
     (TrainingError, 5),
     (RecordsUnavailable, 8),
+    (CatalogUnavailable, 10),
 )
 _FAILED = 5
 _BUSY = 6
@@ -167,7 +171,7 @@ def _option(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]: 
     return click.option(flag, *names, show_envvar=True, **attributes)
 
 
-_DATA = ("data", "state", "strict", "max_rejected")
+_DATA = ("data", "state", "catalog", "strict", "max_rejected")
 _ACCESS = (
     "profile",
     "auth",
@@ -280,9 +284,11 @@ def train(
     container = Container(settings=settings)
     request = RunRequest(TimeWindow(_moment(since), _moment(until)), note, force)
     training = container.training()  # made first, so that a bad setting leaves no run behind
+    follow_dataset = container.follow_dataset()
     log = container.activity_log()
     while True:
         stamp = log.stamp() if watch else None
+        follow_dataset(True)
         code, asked_at = _train_once(container.runs(), training, request)
         if seconds is not None:
             waited = (datetime.now(UTC) - asked_at).total_seconds()
@@ -325,6 +331,7 @@ def execute_run(run_id: str, lease: int) -> None:
         settings = settings.model_copy(update={"threads": max(1, available_cores() - 1)})
     _configure_logging(settings)
     container = Container(settings=settings)
+    container.follow_dataset()(True)
     container.training().execute(container.runs().get(run_id), lambda *_: None)
 
 
@@ -346,7 +353,7 @@ def serve(settings: Settings) -> None:
     os.environ.update(settings.environment(secrets=True))
     Documents.load(settings.trusted_documents, settings.documents)  # complains here, not in workers
     container = Container(settings=settings)
-    container.catalog().refresh()
+    container.follow_dataset()(True)
     if container.snapshots().live() is None:
         click.echo("no model yet: training the first")
         code = _train_beside(settings)
@@ -407,7 +414,7 @@ def _run_server(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - what
 
 
 @cli.command()
-@_options("data", "state", *_LISTS)
+@_options("data", "state", "catalog", *_LISTS)
 @click.argument("user_id", required=False)
 @_option("--users", type=click.File("r"), help="a file with an id a line, - for stdin")
 @_option("--out", type=click.Path(path_type=Path), help="write JSON lines here")
@@ -428,6 +435,7 @@ def recommend(
         raise click.UsageError("--out goes with --users FILE")
     container = Container(settings=settings)
     _load(container.models())
+    container.follow_dataset()(True)
     recommending = container.recommending()
     if users is None:
         answer = recommending.for_users([_id(user_id or "", "USER_ID")], first)[0]
@@ -453,7 +461,7 @@ def recommend(
 
 
 @cli.command()
-@_options("data", "state", "unlisted")
+@_options("data", "state", "catalog", "unlisted")
 @click.argument("job_id")
 @_option("--first", default=10, show_default=True, help="length of the list")
 @_option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
@@ -461,6 +469,7 @@ def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
     """List the jobs that the same people are drawn to as to JOB_ID."""
     container = Container(settings=settings)
     _load(container.models())
+    container.follow_dataset()(True)
     answer = container.recommending().similar(_id(job_id, "JOB_ID"), first)
     if answer is None:
         raise InputError(f"the model does not know job {job_id}", "JOB_ID")
@@ -850,7 +859,7 @@ def rollback_model(settings: Settings) -> None:
 
 
 @models.command("compare")
-@_options("data", "state")
+@_options("data", "state", "catalog")
 @click.argument("a")
 @click.argument("b")
 @_option("--first", default=10, show_default=True, help="how many of the moved jobs to list")
@@ -1004,7 +1013,8 @@ def _title(title: str | None, employer: str | None) -> str:
 
 
 cli.add_command(employer_commands(_options))
-
+cli.add_command(import_command(_options))
+cli.add_command(catalogue_commands(_options))
 
 if __name__ == "__main__":
     main()

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -37,7 +38,8 @@ def create_app(settings: Settings) -> Starlette:
     container = Container(settings=settings)
     models, catalog, runs = container.models(), container.catalog(), container.runs()
     outages = Outages(catalog, count_outage)
-    runtime = Runtime([models.refresh, catalog.refresh, outages.look, runs.reap])
+    follow_dataset = partial(container.follow_dataset(), False)
+    runtime = Runtime([models.refresh, follow_dataset, outages.look, runs.reap])
     launcher = TrainingLauncher(
         settings.environment(secrets=False), lambda run_id: runs.get(run_id).status.is_final
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
@@ -16,29 +17,35 @@ from adapters.factors import FactorRecommender
 from adapters.jsonl import (
     JsonlActivityLog,
     JsonlCatalog,
+    JsonlItems,
     Tolerance,
+    find_file,
     read_employer_notes,
 )
 from adapters.live_log import JsonlRecentActivities
+from adapters.lmdb_catalog import LmdbCatalog
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from application.cataloguing import Cataloguing
 from application.cold_start import ColdStart
 from application.employers import EmployerLearning
 from application.evaluating import Evaluating
+from application.importing import Importing, Source
 from application.managing import ModelManagement
 from application.new_jobs import ContentLearning
 from application.recommending import Models, Recommending
 from application.recording import Recording
 from application.training import LearningPolicy, Training
 from application.tuning import Tuning
-from domain.errors import InputError, SnapshotCorrupt, TrainingError
+from domain.errors import DatasetMissing, InputError, SnapshotCorrupt, TrainingError
 from domain.ports import (
     Arrays,
     Catalog,
+    CatalogImport,
     CatalogStore,
     Clock,
     EmployerLearner,
+    ItemKind,
     Optimizer,
     RecentActivities,
     Recipe,
@@ -189,6 +196,47 @@ def _variety(settings: Settings) -> Variety:
     return Variety(settings.max_per_employer or None, settings.diversity, settings.spread)
 
 
+def _importing(catalog: Catalog) -> Importing | None:
+    """Return what takes files into the catalogue; None where it is read from them."""
+    return Importing(catalog) if isinstance(catalog, CatalogImport) else None
+
+
+def source_of(jobs: Path | None, users: Path | None, tolerance: Tolerance) -> Source:
+    """Return files to import.
+
+    Raises:
+        DatasetMissing: one is not there.
+    """
+    items = JsonlItems(jobs, users, tolerance)
+    kinds = {ItemKind.JOBS: jobs, ItemKind.USERS: users}
+    held = frozenset(kind for kind, path in kinds.items() if path is not None)
+    return Source(items.stamp(), held, lambda: iter(items), items.reports)
+
+
+def _following(
+    settings: Settings, tolerance: Tolerance, catalog: Catalog, importing: Importing | None
+) -> Callable[[bool], None]:
+    """Return what brings the catalogue up to date with the dataset's files.
+
+    It takes whether to wait for another process that is about it.
+    """
+
+    def follow(wait: bool) -> None:
+        if isinstance(catalog, JsonlCatalog):
+            catalog.refresh()
+        elif importing is not None:
+            try:
+                jobs, users = (find_file(settings.data, kind) for kind in ("jobs", "users"))
+            except DatasetMissing:
+                # A service goes on with the catalogue that it has; a command says what is wrong
+                if wait or catalog.revision == 0:
+                    raise
+                return
+            importing.follow(source_of(jobs, users, tolerance), wait=wait)
+
+    return follow
+
+
 def _libraries() -> Mapping[str, str]:
     return {name: version(name) for name in ("jobrec", "implicit", "numpy", "scipy")}
 
@@ -210,8 +258,12 @@ class Container(containers.DeclarativeContainer):
     recent: providers.Provider[RecentActivities] = providers.ThreadSafeSingleton(
         JsonlRecentActivities, settings.provided.data
     )
-    catalog: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
-        JsonlCatalog, settings.provided.data, tolerance
+    catalog: providers.Provider[Catalog] = providers.Selector(
+        settings.provided.catalog,
+        lmdb=providers.ThreadSafeSingleton(
+            LmdbCatalog, settings.provided.state.joinpath.call("catalogue")
+        ),
+        jsonl=providers.ThreadSafeSingleton(JsonlCatalog, settings.provided.data, tolerance),
     )
     snapshots: providers.Provider[SnapshotStore] = providers.ThreadSafeSingleton(
         DirectorySnapshotStore, settings.provided.state.joinpath.call("models")
@@ -270,6 +322,12 @@ class Container(containers.DeclarativeContainer):
     recording: providers.Provider[Recording] = providers.Factory(Recording, recent, clock)
     cataloguing: providers.Provider[Cataloguing | None] = providers.ThreadSafeSingleton(
         _cataloguing, catalog, clock
+    )
+    importing: providers.Provider[Importing | None] = providers.ThreadSafeSingleton(
+        _importing, catalog
+    )
+    follow_dataset: providers.Provider[Callable[[bool], None]] = providers.ThreadSafeSingleton(
+        _following, settings, tolerance, catalog, importing
     )
     management: providers.Provider[ModelManagement] = providers.ThreadSafeSingleton(
         ModelManagement, snapshots, models

@@ -57,6 +57,13 @@ class TrustedDocuments(StrEnum):
     REQUIRED = "required"
 
 
+class CatalogKind(StrEnum):
+    """Where jobs and people live."""
+
+    LMDB = "lmdb"
+    JSONL = "jsonl"
+
+
 def _token(token: SecretStr) -> SecretStr:
     if len(token.get_secret_value()) < MIN_TOKEN_LENGTH:
         raise ValueError(f"expected at least {MIN_TOKEN_LENGTH} characters, which nobody guesses")
@@ -119,7 +126,7 @@ class Settings(BaseSettings):
     max_shrink: float = Field(0.3, description="go live if jobs or people shrank by at most this")
 
     employers: Annotated[EmployerTyping, AfterValidator(_installed)] = Field(
-        EmployerTyping.AUTO,
+        EmployerTyping.OFF,
         description="learn types of employers: auto, where there are texts and the extra; on, off",
     )
     employer_types: Annotated[int, Field(ge=0, le=1_000)] = Field(
@@ -135,6 +142,10 @@ class Settings(BaseSettings):
     spread: Share = Field(
         default=0.0,
         description="0 to 1, how much jobs stand back in which many are interested already",
+    )
+    catalog: CatalogKind = Field(
+        CatalogKind.LMDB,
+        description="where jobs and people live: lmdb, or jsonl, read from the dataset",
     )
     unlisted: Unlisted = Field(
         Unlisted.HIDE, description="jobs absent from the catalogue: serve or hide"

@@ -21,7 +21,7 @@ from domain.errors import (
     TrainingCancelled,
 )
 from domain.model import MAX_ID, Activity, ActivityKind, Job, JobFilter, TimeWindow, User
-from domain.ports import Begun, Busy, JobCursor, KeyReused, Replayed, nobody
+from domain.ports import Begun, Busy, Change, JobCursor, KeyReused, Replayed, nobody
 from domain.runs import Manifest, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from tests.fakes import Event, ManualClock
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ActivityLog,
         Arrays,
         Catalog,
+        CatalogStore,
         JobPage,
         Lease,
         RecentActivities,
@@ -433,6 +434,72 @@ class CatalogContract:
         assert not standing.open.any()
         assert standing.valid_until == math.inf
         assert ids(catalog.page(NO_FILTER, None, None, 5)) == []
+
+
+class CatalogStoreContract:
+    """How a catalogue changes."""
+
+    @pytest.fixture
+    def store(self) -> CatalogStore:
+        raise NotImplementedError
+
+    def test_jobs_put_are_there_at_once_and_told_apart(self, store: CatalogStore) -> None:
+        assert store.upsert_jobs([job(1, title="a"), job(2)]) == [Change.CREATED, Change.CREATED]
+        changed = [job(1, title="b"), job(2), job(3)]
+        assert store.upsert_jobs(changed) == [Change.UPDATED, Change.UNCHANGED, Change.CREATED]
+
+        assert store.jobs([1, 2, 3]) == {item.id: item for item in changed}
+        assert store.counts([JobFilter(title="a"), JobFilter(title="b")]) == [0, 1]
+
+    def test_of_an_id_that_comes_twice_the_last_counts(self, store: CatalogStore) -> None:
+        assert store.upsert_jobs([job(1, title="a"), job(1, title="b")]) == [Change.CREATED] * 2
+        assert store.jobs([1])[1].title == "b"
+
+    def test_a_closed_job_is_closed_in_every_answer(self, store: CatalogStore) -> None:
+        store.upsert_jobs([job(1, 0, 9), job(2, 0, 9, closed=True)])
+        assert store.standing(np.array([1]), at(1), None).open.tolist() == [True]
+
+        assert store.close_jobs([1, 2, 3]) == [Change.UPDATED, Change.UNCHANGED, Change.MISSING]
+
+        assert store.jobs([1])[1].closed
+        assert store.standing(np.array([1]), at(1), None).open.tolist() == [False]
+
+    def test_a_removed_job_is_gone_from_every_answer(self, store: CatalogStore) -> None:
+        store.upsert_jobs([job(1), job(2)])
+
+        assert store.remove_jobs([1, 3]) == [Change.REMOVED, Change.MISSING]
+
+        assert set(store.jobs([1, 2])) == {2}
+        assert ids(store.page(NO_FILTER, None, None, 5)) == [2]
+        assert store.standing(np.array([1, 2]), START, None).listed.tolist() == [False, True]
+
+    def test_an_erasure_is_kept_until_the_person_comes_back(self, store: CatalogStore) -> None:
+        store.upsert_users([User(1, 2027), User(2)])
+        before = store.revision
+
+        assert store.erase_users([1, 7], at(3)) == [Change.REMOVED, Change.MISSING]
+
+        assert store.revision != before
+        assert set(store.users([1, 2])) == {2}
+        erased = store.erased_at(np.array([1, 2, 7]))
+        assert erased[[0, 2]].tolist() == [at(3).timestamp()] * 2
+        assert np.isnan(erased[1])
+        before = store.revision
+        assert store.upsert_users([User(1)]) == [Change.CREATED]
+        assert np.isnan(store.erased_at(np.array([1])))[0]
+        assert store.revision != before
+
+    def test_what_changes_nothing_leaves_the_revision(self, store: CatalogStore) -> None:
+        store.upsert_jobs([job(1, closed=True)])
+        store.upsert_users([User(1)])
+        before = store.revision
+
+        store.upsert_jobs([job(1, closed=True)])
+        store.upsert_users([User(1)])
+        store.close_jobs([1, 5])
+        store.remove_jobs([5])
+
+        assert before == store.revision
 
 
 def ids(page: JobPage) -> list[int]:

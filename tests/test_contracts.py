@@ -11,11 +11,13 @@ import pytest
 
 from adapters.jsonl import JsonlActivityLog, JsonlCatalog
 from adapters.live_log import JsonlRecentActivities
+from adapters.lmdb_catalog import LmdbCatalog
 from adapters.runs import FileLease, SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from tests.contracts import (
     ActivityLogContract,
     CatalogContract,
+    CatalogStoreContract,
     RecentActivitiesContract,
     SnapshotStoreContract,
     TrainingRunsContract,
@@ -36,7 +38,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from domain.model import Job, User
-    from domain.ports import ActivityLog, Lease, RecentActivities, SnapshotStore, TrainingRuns
+    from domain.ports import (
+        ActivityLog,
+        CatalogStore,
+        Lease,
+        RecentActivities,
+        SnapshotStore,
+        TrainingRuns,
+    )
     from tests.contracts import EditableCatalog
 
 
@@ -123,6 +132,41 @@ class TestJsonlCatalog(CatalogContract):
 
     def editable(self, jobs: Sequence[Job], users: Sequence[User] = ()) -> EditableCatalog:
         return _EditableJsonl(self.folder, jobs, users)
+
+
+class _EditableLmdb:
+    def __init__(self, folder: Path, jobs: Iterable[Job], users: Iterable[User]) -> None:
+        self.catalog = LmdbCatalog(folder)
+        self.catalog.upsert_users(list(users))
+        self._ids: list[int] = []
+        self.replace(jobs)
+
+    def replace(self, jobs: Iterable[Job]) -> None:
+        jobs = list(jobs)
+        self.catalog.remove_jobs(self._ids)
+        self.catalog.upsert_jobs(jobs)
+        self._ids = [job.id for job in jobs]
+
+
+class TestLmdbCatalog(CatalogContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+
+    def editable(self, jobs: Sequence[Job], users: Sequence[User] = ()) -> EditableCatalog:
+        return _EditableLmdb(self.folder / str(len(list(self.folder.iterdir()))), jobs, users)
+
+
+class TestFakeCatalogStore(CatalogStoreContract):
+    @pytest.fixture
+    def store(self) -> CatalogStore:
+        return FakeCatalog()
+
+
+class TestLmdbCatalogStore(CatalogStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> CatalogStore:
+        return LmdbCatalog(tmp_path)
 
 
 class TestFakeSnapshotStore(SnapshotStoreContract):

@@ -188,6 +188,26 @@ def without_repeats(phases: list[TrainingPhase]) -> list[TrainingPhase]:
 # A run that succeeds
 
 
+def test_what_people_did_up_to_their_erasure_is_left_out() -> None:
+    bench = Bench([*FEW, Event(1, 40, ActivityKind.REDIRECT, at(+2))])
+    bench.catalog.erase_users([1, 3], NOON)
+
+    run = bench.execute()
+
+    arrays = bench.snapshots.open(run.id).arrays
+    assert arrays["user_ids"].tolist() == [1, 2, 3]
+    assert arrays["job_ids"].tolist() == [20, 30, 40]
+
+
+def test_who_was_erased_for_good_is_in_no_model() -> None:
+    bench = Bench()
+    bench.catalog.erase_users([1, 3], NOON + 9 * HOUR)
+
+    run = bench.execute()
+
+    assert bench.snapshots.open(run.id).arrays["user_ids"].tolist() == [2]
+
+
 def test_a_run_passes_through_its_phases_in_order_and_counts_every_iteration() -> None:
     bench = Bench()
     run = bench.execute()
