@@ -668,7 +668,7 @@ class Recommending:
         variety: Variety,
     ) -> tuple[_Completed, BoolArray]:
         """Choose a list of `first` from a longer one, which grows where a bound leaves too few."""
-        employers = self._employers_of(pool)
+        employers, types = self._employers_of(pool), _types_of(model, pool)
         crowd = np.concatenate([model.crowd, np.zeros(len(pool.new_ids), dtype=np.float32)])
         length = variety.pool(first)
         while True:
@@ -677,6 +677,7 @@ class Recommending:
                 ranked,
                 first,
                 employers[ranked.jobs],
+                types[ranked.jobs],
                 crowd[ranked.jobs],
                 pool.recommender.alikeness,
             )
@@ -820,6 +821,13 @@ def _candidates(
         revision=pool.revision,
         valid_until=valid_until,
     )
+
+
+def _types_of(model: LiveModel, pool: JobPool) -> IndexArray:
+    """Return a number for the type of each job's employer, by position; -1 where unknown."""
+    if model.employers is None:
+        return np.full(len(pool.ids), -1, dtype=np.int64)
+    return model.employers.labels_of(pool.ids)
 
 
 def _is_folded(recommender: Recommender, person: Person) -> bool:

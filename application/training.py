@@ -14,7 +14,14 @@ import numpy as np
 from application.employers import EmployerLearning
 from application.new_jobs import ContentLearning
 from application.recommending import LiveModel, Models, top_lists
-from domain.errors import DataError, InputError, JobrecError, SnapshotError, TrainingCancelled
+from domain.errors import (
+    DataError,
+    InputError,
+    JobrecError,
+    RecordsUnavailable,
+    SnapshotError,
+    TrainingCancelled,
+)
 from domain.metrics import Targets, measure
 from domain.model import (
     ActivityKind,
@@ -176,12 +183,15 @@ class Training:
 
         Raises:
             KeyboardInterrupt: somebody stopped this process; the run is marked.
+            RecordsUnavailable: the run cannot be recorded; it is marked when that works again.
         """
         try:
             with self._trainer.prepared() as trainer:
                 return self._carry_out(run, trainer, on_progress)
         except TrainingCancelled:
             return self._runs.get(run.id)
+        except RecordsUnavailable:
+            raise  # what became of the run cannot be recorded either
         except JobrecError as error:
             kind = FailureKind.DATA if isinstance(error, DataError) else FailureKind.TRAINING
             return self._stop(run, RunStatus.FAILED, failure=str(error), failure_kind=kind)

@@ -40,6 +40,7 @@ class Variety:
     Attributes:
         max_per_employer: a list holds at most so many jobs of one employer; None sets no bound.
             Jobs of an unknown employer are not bound.
+        max_per_type: the same for employers of one type.
         diversity: 0 to 1, how much jobs that are alike stand back.
         spread: 0 to 1, how much jobs in which many are interested stand back, so that small
             employers and new jobs are seen and applications do not pile up.
@@ -51,13 +52,13 @@ class Variety:
     max_per_employer: int | None = None
     diversity: float = 0.0
     spread: float = 0.0
+    max_per_type: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_per_employer is not None and self.max_per_employer < 1:
-            raise InputError(
-                f"max_per_employer is {self.max_per_employer}, expected at least 1",
-                "max_per_employer",
-            )
+        for name in ("max_per_employer", "max_per_type"):
+            bound: int | None = getattr(self, name)
+            if bound is not None and bound < 1:
+                raise InputError(f"{name} is {bound}, expected at least 1", name)
         for name in ("diversity", "spread"):
             value: float = getattr(self, name)
             # NaN fails every comparison
@@ -78,6 +79,7 @@ class Variety:
         pool: Ranked,
         k: int,
         employers: IndexArray,
+        types: IndexArray,
         crowd: FloatArray,
         alikeness: Alikeness,
     ) -> IndexArray:
@@ -87,6 +89,7 @@ class Variety:
             pool: n jobs, the best first.
             k: the list holds at most so many, fewer where the bound leaves fewer.
             employers: shape (n,), a number for each employer, -1 where unknown.
+            types: shape (n,), a number for each type of employers, -1 where unknown.
             crowd: shape (n,), the share of all jobs in which fewer are interested, 0 to 1.
             alikeness: of the pool's jobs; asked only where diversity is wanted.
 
@@ -99,7 +102,8 @@ class Variety:
         cosines = alikeness(pool.jobs) if self.diversity > 0 and n else None
         nearest = np.zeros(n)
         is_left = np.ones(n, dtype=np.bool_)
-        taken: Counter[int] = Counter()
+        bounds = [(employers, self.max_per_employer), (types, self.max_per_type)]
+        taken: list[Counter[int]] = [Counter() for _ in bounds]
         chosen: list[int] = []
         while len(chosen) < k and is_left.any():
             worth = np.where(is_left, (1 - self.diversity) * merit, -np.inf)
@@ -109,8 +113,9 @@ class Variety:
             if cosines is not None:
                 own = cosines[place].astype(np.float64)
                 nearest = own if len(chosen) == 1 else np.maximum(nearest, own)
-            employer = int(employers[place])
-            taken[employer] += 1
-            if employer >= 0 and taken[employer] == self.max_per_employer:
-                is_left &= employers != employer
+            for (groups, bound), counts in zip(bounds, taken, strict=True):
+                group = int(groups[place])
+                counts[group] += 1
+                if group >= 0 and counts[group] == bound:
+                    is_left &= groups != group
         return np.array(chosen, dtype=np.int64)

@@ -451,6 +451,11 @@ class VarietyInput:
     max_per_employer: int | None = strawberry.field(
         default=None, description="So many jobs of one employer at most; 0 sets no bound."
     )
+    max_per_type: int | None = strawberry.field(
+        default=None,
+        description="So many jobs of employers of one kind at most; 0 sets no bound. Without "
+        "effect where the live model learned no kinds.",
+    )
     diversity: float | None = strawberry.field(
         default=None, description="0 to 1, how much jobs that are alike stand back."
     )
@@ -464,12 +469,12 @@ class VarietyInput:
         """Return the domain's value, with a default for what is left out."""
         given = {
             name: value
-            for name in ("max_per_employer", "diversity", "spread")
+            for name in ("max_per_employer", "max_per_type", "diversity", "spread")
             if (value := getattr(self, name)) is not None
         }
-        if given.get("max_per_employer") == 0:
-            given["max_per_employer"] = None
-        return dataclasses.replace(default, **given)
+        bounds = {"max_per_employer", "max_per_type"}
+        unbound = {name: None for name in bounds if given.get(name) == 0}
+        return dataclasses.replace(default, **{**given, **unbound})
 
 
 @strawberry.type(description="A job recommended to somebody.")

@@ -36,6 +36,7 @@ from domain.model import (
 from domain.ranking import RankingPolicy, Unlisted
 from domain.runs import Manifest
 from domain.scoring import INTEREST, ScoringPolicy
+from domain.variety import Variety
 from tests.fakes import NOON, Event, FakeCatalog, FakeSnapshotStore, ManualClock
 
 if TYPE_CHECKING:
@@ -264,6 +265,70 @@ def test_jobs_that_somebody_applied_to_are_left_out_unless_asked_for() -> None:
     assert scene.ids(1) == [10, 30, 40]
     (everything,) = scene.recommending.for_users([1], 4, exclude=())
     assert ids_of(everything) == [10, 20, 30, 40]
+
+
+def test_jobs_named_are_left_out_too_whether_known_or_not() -> None:
+    (answer,) = ranking_scene().recommending.for_users([1], 4, exclude_jobs=[10, 999])
+    assert ids_of(answer) == [30, 40]
+
+
+def test_more_jobs_to_leave_out_than_the_bound_are_refused() -> None:
+    with pytest.raises(InputError, match="excludeJobIds holds 1,001 ids, at most 1,000"):
+        ranking_scene().recommending.for_users([1], 4, exclude_jobs=range(1_001))
+
+
+def test_closed_jobs_stand_in_a_list_where_they_are_included() -> None:
+    scene = ranking_scene(Unlisted.HIDE)
+    scene.catalog.put(Job(10, closed=True))
+    assert scene.ids(1) == [30]
+    (everything,) = scene.recommending.for_users([1], 4, include_closed=True)
+    assert ids_of(everything) == [10, 30]
+    assert scene.ids(1) == [30]
+
+
+def test_a_bound_for_each_employer_is_filled_up_from_further_down_also_beyond_the_pool() -> None:
+    jobs = 300
+    interactions = interactions_of([Event(user, job) for user in (1, 2) for job in range(jobs)])
+    factors = np.ones((jobs, 1), np.float32) * np.linspace(2, 1, jobs, dtype=np.float32)[:, None]
+    arrays = {
+        **interactions.arrays(),
+        "user_factors": np.ones((2, 1), np.float32),
+        "job_factors": factors,
+    }
+    scene = scene_of(arrays, [Job(id_, employer="Big" if id_ < 280 else "") for id_ in range(jobs)])
+    (answer,) = scene.recommending.for_users([1], 5, variety=Variety(max_per_employer=2))
+    assert ids_of(answer) == [0, 1, 280, 281, 282]
+    (alone,) = scene.recommending.for_users([1, 2], 5, variety=Variety(max_per_employer=2))[:1]
+    assert alone == answer
+
+
+def test_spread_alone_shows_what_few_are_interested_in_first() -> None:
+    (answer,) = ranking_scene().recommending.for_users(
+        [1], 4, exclude=(), variety=Variety(spread=1)
+    )
+    assert ids_of(answer) == [10, 20, 30, 40]
+    (popular,) = ranking_scene().recommending.for_users([5], 4, variety=Variety(spread=1))
+    assert ids_of(popular) == [10, 20, 30, 40]
+
+
+def test_what_somebody_left_off_is_what_they_went_on_to_and_may_still_apply_for() -> None:
+    redirect, apply = ActivityKind.REDIRECT, ActivityKind.APPLY
+    events = [
+        Event(1, 10, redirect, 100.0),
+        Event(1, 20, redirect, 300.0),
+        Event(1, 30, redirect, 200.0),
+        Event(1, 30, apply, 201.0),
+        Event(1, 40, ActivityKind.IMPRESSION, 400.0),
+        Event(1, 50, redirect, 250.0),
+    ]
+    scene = scene_of(
+        model_arrays(interactions_of(events)), [Job(id_) for id_ in (10, 20, 30, 40, 50)]
+    )
+    assert scene.recommending.left_off(1, 10) == [20, 50, 10]
+    assert scene.recommending.left_off(1, 1) == [20]
+    scene.catalog.put(Job(20, closed=True))
+    assert scene.recommending.left_off(1, 10) == [50, 10]
+    assert scene.recommending.left_off(7, 10) == []
 
 
 @pytest.mark.parametrize(

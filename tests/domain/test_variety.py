@@ -13,7 +13,8 @@ from domain.ranking import Ranked
 from domain.variety import Variety
 
 shares = st.floats(0, 1)
-varieties = st.builds(Variety, st.none() | st.integers(1, 4), shares, shares)
+bounds = st.none() | st.integers(1, 4)
+varieties = st.builds(Variety, bounds, shares, shares, bounds)
 
 
 def pool_of(n: int) -> Ranked:
@@ -33,6 +34,7 @@ def choose(
     k: int,
     employers: list[int],
     crowd: list[float] | None = None,
+    types: list[int] | None = None,
     seed: int = 0,
 ) -> list[int]:
     vectors = np.random.default_rng(seed).standard_normal((max(1, n), 3)).astype(np.float32)
@@ -40,6 +42,7 @@ def choose(
         pool_of(n),
         k,
         np.array(employers, dtype=np.int64),
+        np.array(types if types is not None else [-1] * n, dtype=np.int64),
         np.array(crowd if crowd is not None else [0.0] * n, dtype=np.float32),
         lambda jobs: cosines_of(vectors, jobs),
     )
@@ -55,16 +58,21 @@ def test_a_list_is_of_distinct_jobs_within_its_length_and_its_bounds(
     employers = data.draw(st.lists(st.integers(-1, 3), min_size=n, max_size=n))
     crowd = data.draw(st.lists(st.floats(0, 1, width=32), min_size=n, max_size=n))
 
-    places = choose(variety, n, k, employers, crowd)
+    types = data.draw(st.lists(st.integers(-1, 2), min_size=n, max_size=n))
+
+    places = choose(variety, n, k, employers, crowd, types)
 
     assert len(set(places)) == len(places) <= k
-    taken = Counter(employers[place] for place in places if employers[place] >= 0)
-    bound = variety.max_per_employer
-    assert bound is None or max(taken.values(), default=0) <= bound
+    full = set()
+    for groups, bound in ((employers, variety.max_per_employer), (types, variety.max_per_type)):
+        taken = Counter(groups[place] for place in places if groups[place] >= 0)
+        assert bound is None or max(taken.values(), default=0) <= bound
+        full |= {
+            place for place in range(n) if groups[place] >= 0 and taken[groups[place]] == bound
+        }
     # No place stays empty that a job could have taken
     if len(places) < k:
-        left = set(range(n)) - set(places)
-        assert all(employers[place] >= 0 and taken[employers[place]] == bound for place in left)
+        assert set(range(n)) - set(places) <= full
 
 
 @given(n=st.integers(0, 20), k=st.integers(0, 25))
@@ -76,6 +84,10 @@ def test_a_bound_passes_over_further_jobs_of_an_employer_and_not_over_unknown_on
     assert choose(Variety(max_per_employer=1), 6, 4, [7, 7, -1, -1, 8, 7]) == [0, 2, 3, 4]
 
 
+def test_a_bound_of_a_type_counts_all_its_employers() -> None:
+    assert choose(Variety(max_per_type=1), 4, 4, [1, 2, 3, 4], types=[5, 5, -1, 6]) == [0, 2, 3]
+
+
 def test_spread_alone_puts_those_first_that_few_know() -> None:
     assert choose(Variety(spread=1), 4, 4, [-1] * 4, [0.9, 0.1, 0.5, 0.1]) == [1, 3, 2, 0]
 
@@ -85,6 +97,7 @@ def test_diversity_alone_puts_what_is_unlike_the_first_before_what_is_like_it() 
     places = Variety(diversity=1).choose(
         pool_of(3),
         3,
+        np.full(3, -1),
         np.full(3, -1),
         np.zeros(3, dtype=np.float32),
         lambda jobs: cosines_of(vectors, jobs),

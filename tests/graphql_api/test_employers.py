@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,42 @@ def test_a_model_without_types_answers_null_and_empty(service: Service) -> None:
         '{ employer(name: "x") { id } employerTypes { label } employers { edges { cursor } } }'
     )
     assert answer == {"employer": None, "employerTypes": [], "employers": {"edges": []}}
+
+
+def test_the_terminal_lists_kinds_and_shows_who_resembles_whom(typed: Service) -> None:
+    types = typed.data_of("{ employerTypes { size expressions examples { name } } }")[
+        "employerTypes"
+    ]
+    listed = jobrec("employers", "list", "--state", typed.state).stdout
+    assert ", ".join(types[0]["expressions"]) in listed
+    name = types[0]["examples"][0]["name"]
+    likes = typed.data_of(
+        """query ($name: String) {
+        employer(name: $name) { similar(first: 2) { employer { name } } } }""",
+        name=name,
+    )["employer"]["similar"]
+    shown = jobrec("employers", "show", "--state", typed.state, name).stdout
+    similar = jobrec("employers", "similar", "--state", typed.state, name, "--first", "2").stdout
+    assert shown.startswith(f"{name}: ")
+    for other in likes:
+        assert other["employer"]["name"] in similar
+    unknown = jobrec("employers", "show", "--state", typed.state, "nobody at all", check=False)
+    assert unknown.returncode == 2
+    assert "nobody at all" in unknown.stderr
+
+
+def test_a_list_holds_so_many_jobs_of_employers_of_one_kind_at_most(typed: Service) -> None:
+    query = """query ($bound: Int) {
+        recommendations(userId: 1, first: 20, variety: {maxPerType: $bound}) {
+            items { job { employer { type { label } } } } } }"""
+    items = typed.data_of(query, bound=2)["recommendations"]["items"]
+    kinds = Counter(
+        item["job"]["employer"]["type"]["label"]
+        for item in items
+        if item["job"]["employer"] and item["job"]["employer"]["type"]
+    )
+    assert kinds
+    assert max(kinds.values()) <= 2
 
 
 def test_the_page_shows_every_employer_and_complains_of_nothing(

@@ -13,8 +13,14 @@ import schemathesis
 from graphql import (
     REMOVE,
     ArgumentNode,
+    FieldNode,
+    FloatValueNode,
     IntValueNode,
     ListValueNode,
+    NameNode,
+    NullValueNode,
+    ObjectFieldNode,
+    StringValueNode,
     ValueNode,
     Visitor,
     parse,
@@ -104,6 +110,9 @@ def test_documents_that_fit_the_schema_meet_no_unexpected_error(
     assert set(seen) == expected | {"OK"}
 
 
+_LISTS_OF_IDS = {"userIds", "ids", "excludeJobIds", "liked", "disliked"}
+
+
 class InBounds(Visitor):
     """Puts arguments within the bounds that the schema's types cannot tell."""
 
@@ -116,11 +125,39 @@ class InBounds(Visitor):
             value = self._number(value, 1, 100)
         elif name in {"userId", "jobId", "id"}:
             value = self._number(value, 0, 2_000)
-        elif name in {"userIds", "ids"} and isinstance(value, ListValueNode):
+        elif name in _LISTS_OF_IDS and isinstance(value, ListValueNode):
             value = ListValueNode(
                 values=tuple(self._number(each, 0, 2_000) for each in value.values)
             )
         return ArgumentNode(name=node.name, value=value)
+
+    def enter_object_field(self, node: ObjectFieldNode, *_: Any) -> Any:
+        name = node.name.value
+        value: ValueNode = node.value
+        if isinstance(value, NullValueNode):
+            return node
+        if name in {"userId", "jobId"}:
+            value = self._number(value, 0, 2_000)
+        elif name in {"maxPerEmployer", "maxPerType"}:
+            value = self._number(value, 0, 5)
+        elif name in {"diversity", "spread"}:
+            value = FloatValueNode(value=f"0.{self._number(value, 0, 9).value}")
+        return ObjectFieldNode(name=node.name, value=value)
+
+    def enter_field(self, node: FieldNode, *_: Any) -> Any:
+        # By id or by name, never by both
+        if node.name.value == "employer" and node.arguments:
+            id_ = ArgumentNode(
+                name=NameNode(value="id"), value=StringValueNode(value="somebody", block=False)
+            )
+            return FieldNode(
+                name=node.name,
+                alias=node.alias,
+                directives=node.directives,
+                arguments=(id_,),
+                selection_set=node.selection_set,
+            )
+        return None
 
     @staticmethod
     def _number(node: ValueNode, low: int, high: int) -> IntValueNode:

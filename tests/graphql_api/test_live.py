@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from shutil import copytree
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,9 @@ SESSION = """query ($did: [ActivityInput!]!) {
     userId items { source reasons { job { id } } }
   }
 }"""
+
+PATIENCE = 30.0
+"""Seconds within which a process has followed."""
 
 
 def done(user: int | str, job: int | str, kind: str) -> dict[str, str]:
@@ -200,7 +204,14 @@ class TestTwoProcesses:
         run = pair.data_of(RETRAIN, admin=True, input={"force": True})["retrain"]["run"]
         assert ended(pair, run["id"])["status"] == "SUCCEEDED"
 
-        items = pair.data_of(LIST, user=user)["recommendations"]["items"]
-        assert top not in [item["job"]["id"] for item in items]
-        assert {item["source"] for item in items} == {"PERSONALISED"}
+        # Each process follows by itself
+        query = """query ($user: ID!) { recommendations(userId: $user) {
+            model { version } items { source job { id } } } }"""
+        deadline = time.monotonic() + PATIENCE
+        while (answer := pair.data_of(query, user=user)["recommendations"])["model"] != {
+            "version": run["id"]
+        }:
+            assert time.monotonic() < deadline, "the new model did not go live in time"
+        assert top not in [item["job"]["id"] for item in answer["items"]]
+        assert {item["source"] for item in answer["items"]} == {"PERSONALISED"}
         assert (pair.data / "activities.live.jsonl").exists()

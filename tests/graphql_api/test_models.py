@@ -864,7 +864,11 @@ def test_report_of_a_dataset_written_by_hand(tmp_path: Path) -> None:
 
     (run,) = runs(tmp_path / "state")
     report = run.data_report
-    assert report["activities"] == {"impression": 4, "redirect": 3, "apply": 1}
+    assert {kind: count for kind, count in report["activities"].items() if count} == {
+        "impression": 4,
+        "redirect": 3,
+        "apply": 1,
+    }
     assert (report["pairs"], report["users"], report["jobs"]) == (7, 4, 4)
     assert report["users_with_redirects_never_shown"] == 1
     assert report["jobs_with_redirects_never_shown"] == 1
