@@ -287,7 +287,7 @@ def train(
     follow_dataset = container.follow_dataset()
     log = container.activity_log()
     while True:
-        stamp = log.stamp() if watch else None
+        stamp = log.stamp()  # complains of missing activities before anything is imported
         follow_dataset(True)
         code, asked_at = _train_once(container.runs(), training, request)
         if seconds is not None:
