@@ -41,7 +41,7 @@ from domain.ports import (
 )
 from domain.ranking import Standing
 
-MAP_BYTES = 1 << 30
+MAP_BYTES = 64 << 20
 """Address space of a new store; it doubles whenever it is full."""
 
 _LOGGED = 1_000

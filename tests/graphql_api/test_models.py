@@ -673,7 +673,9 @@ def test_training_without_room_for_its_record_says_so_and_works_once_there_is(
     data: Path, state: Path
 ) -> None:
     before = runs(state)
-    command = [sys.executable, "-m", "graphql_api", "train", *options(data, state), *QUICK]
+    # The record is what has no room, not a catalogue
+    kept = (*options(data, state), "--catalog", "jsonl")
+    command = [sys.executable, "-m", "graphql_api", "train", *kept, *QUICK]
     limit = (state / "runs.sqlite3").stat().st_size // 2
 
     result = subprocess.run(
@@ -688,7 +690,7 @@ def test_training_without_room_for_its_record_says_so_and_works_once_there_is(
     assert result.returncode == 8, result.stderr
     assert "Traceback" not in result.stderr
     assert f"jobrec: {state / 'runs.sqlite3'} cannot be used: " in result.stderr
-    jobrec("train", *options(data, state), *QUICK)
+    jobrec("train", *kept, *QUICK)
     succeeded, lost = runs(state)[: -len(before)]
     assert (succeeded.status, lost.status) == (RunStatus.SUCCEEDED, RunStatus.FAILED)
     assert store(state).live() == succeeded.id
