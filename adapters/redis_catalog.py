@@ -12,14 +12,14 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import redis
@@ -66,7 +66,10 @@ _CHECKED = 20_000
 _LEASE_SECONDS = 15.0
 """The right to import ends so long after its holder was last heard of."""
 
-_WRITE_SECONDS = 30.0
+_WAIT_SECONDS = 0.1
+"""Between two looks whether another import has ended."""
+
+_WRITE_SECONDS = 10.0
 """A change is waited for so long; whether one that was given up took place is not known."""
 
 _PAUSE = ExponentialBackoff(cap=0.1, base=0.02)
@@ -75,8 +78,6 @@ _LOST = (
     "the Redis server does not hold the catalogue any more; it started without its data, or these "
     "were removed. Import it anew"
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ class RedisCatalog(CatalogStore, CatalogImport):
         self._lock = threading.Lock()
         self._state: _State | None = None
         self._import = _Import("", 0)
+        # A guess; the store says which it is
+        self._key = secrets.token_bytes(32)
 
     # Reading
 
@@ -242,19 +245,21 @@ class RedisCatalog(CatalogStore, CatalogImport):
     def upsert_users(self, users: Sequence[User]) -> list[Change]:
         """Put people in place of those of the same ids; see the port."""
         last = {user.id: encode(Person.of(user)) for user in users}
-        key = self._erasing_key()
-        items = ((id_, value, _erased_field(id_, key)) for id_, value in last.items())
-        outcomes = self._change(scripts.PUT_USERS, chain.from_iterable(items), key)
-        found = dict(zip(last, outcomes, strict=True))
+        outcomes = self._keyed(
+            scripts.PUT_USERS,
+            lambda key: ((id_, value, _erased_field(id_, key)) for id_, value in last.items()),
+        )
+        found = dict(zip(last, map(_outcome, outcomes), strict=True))
         return [found[user.id] for user in users]
 
     def erase_users(self, ids: Sequence[int], at: datetime) -> list[Change]:
         """Take people out and keep when that was; see the port."""
-        key = self._erasing_key()
-        items = ((id_, _erased_field(id_, key)) for id_ in ids)
-        return self._change(
-            scripts.ERASE_USERS, [repr(at.timestamp()), *chain.from_iterable(items)], key
+        outcomes = self._keyed(
+            scripts.ERASE_USERS,
+            lambda key: ((id_, _erased_field(id_, key)) for id_ in ids),
+            repr(at.timestamp()),
         )
+        return [_outcome(outcome) for outcome in outcomes]
 
     # Importing
 
@@ -293,10 +298,12 @@ class RedisCatalog(CatalogStore, CatalogImport):
 
     def extend(self, items: Sequence[Job | User]) -> None:
         """Take the next items; see the port."""
-        key = self._erasing_key()
         claim, done = self._import
-        values = chain.from_iterable(_imported(item, key) for item in items)
-        self._write(scripts.EXTEND, [claim, done, len(items), *values])
+        self._keyed(
+            scripts.EXTEND,
+            lambda key: (_imported(item, key) for item in items),
+            *(claim, done, len(items)),
+        )
         self._import = _Import(claim, done + len(items))
 
     def finish(self) -> bool:
@@ -395,23 +402,29 @@ class RedisCatalog(CatalogStore, CatalogImport):
             found, total = found + answer[1], answer[2]
         return np.frombuffer(found, np.uint8) == ord("1"), total
 
-    def _change(
-        self, script: str, arguments: Iterable[Any], key: bytes | None = None
-    ) -> list[Change]:
+    def _change(self, script: str, arguments: Iterable[Any]) -> list[Change]:
         """Change items, all or none, and tell what became of each."""
-        return [Change(outcome.decode()) for outcome in self._write(script, arguments, key)[1:]]
+        return [_outcome(outcome) for outcome in self._write(script, arguments)[1:]]
+
+    def _keyed(
+        self, script: str, items: Callable[[bytes], Iterable[Iterable[Any]]], *first: object
+    ) -> list[Any]:
+        """Run a script on items that hold hashes, with the key that the store has."""
+        key = self._key
+        while True:
+            answer = self._write(script, [*first, *chain.from_iterable(items(key))], key)
+            if answer[0] != b"KEY":
+                return answer[1:]
+            self._key = key = answer[1]
 
     def _write(self, script: str, arguments: Iterable[Any], key: bytes | None = None) -> list[Any]:
-        head = [secrets.randbits(62) | 1, key or secrets.token_bytes(32), int(self._has_seen)]
+        """Run a script that changes something; `key` becomes that of a new store."""
+        head = [secrets.randbits(62) | 1, key or self._key, int(self._has_seen)]
         answer = self._server.write(script, [*head, *arguments])
         self._check_not_lost(answer)
         if answer[0] == b"ENDED":
             raise CatalogUnavailable("the import was ended by another one")
         return answer
-
-    def _erasing_key(self) -> bytes:
-        """Return the key of the hashes, a new one where the server holds nothing yet."""
-        return self._server.field("key") or secrets.token_bytes(32)
 
 
 def _updated(state: _State, news: list[Any]) -> _State:
@@ -440,6 +453,10 @@ def _job(id_: int, head: bytes | None, text: bytes | None) -> Job:
     return (
         Job(id_, description=description) if head is None else as_head(head).job(id_, description)
     )
+
+
+def _outcome(word: bytes) -> Change:
+    return Change(word.decode())
 
 
 def _row(id_: bytes, head: bytes) -> JobRow:
@@ -482,12 +499,6 @@ class _Server:
         """Run a script that changes something."""
         return self._run(self._writer, script, arguments)
 
-    def field(self, name: str) -> bytes | None:
-        """Return what is true of the whole store."""
-        with self._answering():
-            value: bytes | None = self._reader.hget(f"{self._prefix}meta", name)  # type: ignore[assignment] # not awaited, and bytes as nothing is decoded
-            return value
-
     def pairs(self, key: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield all of a hash, many at a time; what changes meanwhile may be missed or old."""
         cursor = -1
@@ -509,15 +520,17 @@ class _Server:
     @contextmanager
     def leased(self, name: str, *, wait: bool) -> Iterator[bool]:
         """Hold a right that ends when its holder is gone for some seconds."""
-        lease = self._reader.lock(
-            self._prefix + name, _LEASE_SECONDS, sleep=0.1, thread_local=False
-        )
-        with self._answering():
-            is_ours = lease.acquire(blocking=wait)
-        if not is_ours:
-            yield False
-            return
+        lease = self._reader.lock(self._prefix + name, _LEASE_SECONDS, thread_local=False)
         ended = threading.Event()
+        while True:
+            with self._answering():
+                is_ours = lease.acquire(blocking=False)
+            if is_ours:
+                break
+            if not wait:
+                yield False
+                return
+            ended.wait(_WAIT_SECONDS)
 
         def renew() -> None:
             while not ended.wait(_LEASE_SECONDS / 5):
@@ -577,8 +590,8 @@ class _Server:
         """Return a message without the URL's name and password."""
         text = str(error) or type(error).__name__
         parts = urlsplit(self._address.url)
-        for secret in {parts.username, parts.password} - {None, ""}:
-            text = text.replace(str(secret), "***")
+        for secret in filter(None, (parts.password, parts.username)):
+            text = text.replace(secret, "***").replace(unquote(secret), "***")
         return f"Redis at {self._address.name} {what}: {text}"
 
 

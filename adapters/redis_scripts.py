@@ -138,7 +138,9 @@ end
 local tables = {{jobs = {{'heads', 'texts'}}, users = {{'users'}}}}
 local function drop(kind, gen)
   for _, part in ipairs(tables[kind]) do call('UNLINK', name(part, gen)) end
-  for _, part in ipairs({{'lines:', 'own:', 'diff:'}}) do call('UNLINK', name(part .. kind, gen)) end
+  for _, part in ipairs({{'lines:', 'own:', 'diff:'}}) do
+    call('UNLINK', name(part .. kind, gen))
+  end
 end
 -- put values under an id into all generations in use, and tell what became of the live one
 local function put(kind, id, values)
@@ -185,6 +187,11 @@ make()
 local outcomes = {'OK'}
 """
 )
+
+_KEYED = """
+-- Hashes were made with the key that was sent along
+if m.key ~= ARGV[2] then return {'KEY', m.key} end
+"""
 
 _CHANGED = """
 revise()
@@ -240,6 +247,7 @@ end
 
 PUT_USERS = (
     _CHANGE
+    + _KEYED
     + """
 for i = 4, #ARGV, 3 do
   local outcome = put('users', ARGV[i], {ARGV[i + 1]})
@@ -255,6 +263,7 @@ end
 
 ERASE_USERS = (
     _CHANGE
+    + _KEYED
     + """
 local at = ARGV[4]
 for i = 5, #ARGV, 2 do
@@ -273,8 +282,9 @@ BEGIN = (
 -- claim, source, full, kinds with spaces, then what is known of erasures, should the store be lost
 local claim, source, full, kinds = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 if is_empty and is_known and full ~= '1' then return {'LOST'} end
-if not m.revision then
-  make()
+make()
+if is_empty and is_known then
+  set('key', ARGV[2])
   for i = 8, #ARGV, 2 do call('HSET', p .. 'erased', ARGV[i], ARGV[i + 1]) end
 end
 if m.source == source and m.full == full then
@@ -332,6 +342,9 @@ EXTEND = (
     + """
 -- claim, items taken before, items now; then kind, id, digest, hash, value, value of each
 if m.claim ~= ARGV[4] or m.done ~= ARGV[5] then return {'ENDED'} end
+"""
+    + _KEYED
+    + """
 for i = 7, #ARGV, 6 do
   local kind, id, digest = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local values = {ARGV[i + 4], ARGV[i + 5]}
