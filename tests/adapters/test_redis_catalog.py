@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from adapters.redis_catalog import RedisAddress, RedisCatalog
+from application.importing import Importing, Source
+from domain.errors import CatalogUnavailable, InputError
+from domain.model import Job, JobFilter, User
+from domain.ports import CatalogStore, Change, ItemKind
+from tests.conftest import free_port
+from tests.contracts import CatalogContract, CatalogStoreContract, at
+from tests.redis_server import RedisServer
+
+BOTH = frozenset(ItemKind)
+EVERYTHING = JobFilter()
+
+_prefixes = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run a redis-server that nobody stops."""
+    running = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def address(server: RedisServer) -> RedisAddress:
+    """Return an address under which nothing is kept so far."""
+    return RedisAddress(server.url, prefix=f"test{next(_prefixes)}")
+
+
+@pytest.fixture
+def store(address: RedisAddress) -> RedisCatalog:
+    return RedisCatalog(address)
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Iterator[RedisServer]:
+    """Run a redis-server that keeps what it acknowledged, and may be killed."""
+    running = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+    yield running
+    running.stop()
+
+
+def imported(store: RedisCatalog, stamp: str, *items: Job | User, full: bool = True) -> bool:
+    source = Source(stamp, BOTH, lambda: iter(items), list)
+    return Importing(store).run(source, full=full).is_changed
+
+
+def titles(store: RedisCatalog) -> dict[int, str | None]:
+    return {id_: job.title for id_, job in store.jobs(range(10)).items()}
+
+
+class Editable:
+    def __init__(self, catalog: RedisCatalog, jobs: Sequence[Job], users: Sequence[User]) -> None:
+        self.catalog = catalog
+        catalog.upsert_users(users)
+        self.replace(jobs)
+
+    def replace(self, jobs: object) -> None:
+        wanted = list(jobs)  # type: ignore[call-overload] # the protocol's iterable
+        held = self.catalog.page(EVERYTHING, None, None, 1_000).jobs
+        self.catalog.remove_jobs([job.id for job in held])
+        self.catalog.upsert_jobs(wanted)
+
+
+class TestCatalog(CatalogContract):
+    @pytest.fixture(autouse=True)
+    def _address(self, address: RedisAddress) -> None:
+        self.address = address
+
+    def editable(self, jobs: Sequence[Job], users: Sequence[User] = ()) -> Editable:
+        address = replace(self.address, prefix=f"{self.address.prefix}-{next(_prefixes)}")
+        return Editable(RedisCatalog(address), jobs, users)
+
+
+class TestCatalogStore(CatalogStoreContract):
+    @pytest.fixture
+    def store(self, address: RedisAddress) -> CatalogStore:
+        return RedisCatalog(address)
+
+
+# Imports
+
+
+def test_a_full_import_takes_the_place_of_the_one_before(store: RedisCatalog) -> None:
+    assert imported(store, "a", Job(1, "one"), Job(2, "two"), User(1))
+    assert imported(store, "b", Job(2, "two"), Job(3, "three"), User(2))
+
+    assert titles(store) == {2: "two", 3: "three"}
+    assert set(store.users([1, 2])) == {2}
+    assert store.counts([JobFilter(title="one"), JobFilter(title="three")]) == [0, 1]
+    assert store.imported() == "b"
+
+
+def test_the_same_again_changes_nothing(store: RedisCatalog) -> None:
+    imported(store, "a", Job(1, "first"), Job(1, "last"), User(1))
+    before = store.revision
+
+    assert not imported(store, "b", Job(1, "first"), Job(1, "last"), User(1))
+    assert not imported(store, "c", Job(1, "last"), User(1), full=False)
+
+    assert before == store.revision
+
+
+def test_what_was_changed_stays_until_its_line_changes(store: RedisCatalog) -> None:
+    imported(store, "a", *(Job(id_, f"line {id_}") for id_ in range(1, 6)), User(1), User(2))
+    store.upsert_jobs([Job(1, "edited"), Job(2, "edited"), Job(9, "added")])
+    store.remove_jobs([3, 4])
+    store.upsert_users([User(1, 2027)])
+
+    lines = [Job(1, "line 1"), Job(2, "new"), Job(3, "line 3"), Job(4, "new"), Job(5, "line 5")]
+    imported(store, "b", *lines, User(1), User(2))
+
+    assert titles(store) == {1: "edited", 2: "new", 4: "new", 5: "line 5", 9: "added"}
+    assert store.users([1])[1].graduation_year == 2027
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_no_import_brings_back_who_was_erased(store: RedisCatalog, full: bool) -> None:
+    imported(store, "a", User(1), User(2))
+    store.erase_users([1, 3], at(1))
+
+    imported(store, "b", User(1, 2030), User(2), User(3), full=full)
+
+    assert set(store.users([1, 2, 3])) == {2}
+
+
+def test_an_import_of_one_kind_leaves_the_other(store: RedisCatalog) -> None:
+    imported(store, "a", Job(1), User(1))
+    jobs = Source("b", frozenset({ItemKind.JOBS}), lambda: iter([Job(2)]), list)
+
+    Importing(store).run(jobs)
+
+    assert set(store.jobs([1, 2])) == {2}
+    assert set(store.users([1])) == {1}
+
+
+def test_an_import_that_fails_changes_nothing_and_goes_on_later(store: RedisCatalog) -> None:
+    imported(store, "a", Job(1, "old"))
+
+    def broken() -> Iterator[Job]:
+        yield from (Job(id_, "new") for id_ in range(6_000))
+        raise InputError("broken")
+
+    with pytest.raises(InputError):
+        Importing(store).run(Source("b", BOTH, broken, list))
+    assert titles(store) == {1: "old"}
+
+    whole = Source("b", BOTH, lambda: (Job(id_, "new") for id_ in range(6_001)), list)
+    outcome = Importing(store).run(whole)
+    assert (outcome.resumed, outcome.items) == (5_000, 6_001)
+    assert store.counts([JobFilter(title="new")]) == [6_001]
+
+
+def test_what_changes_during_an_import_outlives_it(store: RedisCatalog) -> None:
+    imported(store, "a", Job(1, "one"), Job(2, "two"), User(1))
+    store.begin("b", BOTH, full=True)
+    store.extend([Job(1, "one"), User(1)])
+    store.close_jobs([1, 2])
+    store.upsert_jobs([Job(3, "added")])
+    store.erase_users([1], at(0))
+    store.extend([Job(2, "two")])
+    store.finish()
+
+    assert titles(store) == {1: "one", 2: "two", 3: "added"}
+    assert store.jobs([1, 2])[1].closed
+    assert store.jobs([1, 2])[2].closed
+    assert not store.users([1])
+
+
+def test_what_an_import_leaves_behind_is_removed(
+    store: RedisCatalog, server: RedisServer, address: RedisAddress
+) -> None:
+    for stamp in "abc":
+        imported(store, stamp, Job(1, stamp), User(1))
+    store.begin("left", BOTH, full=True)
+    store.extend([Job(1, "never live")])
+    store.begin("d", BOTH, full=True)
+    store.extend([Job(1, "d")])
+    store.finish()
+
+    with redis.Redis(port=server.port, decode_responses=True) as client:
+        kept = {str(key).split(":", 1)[1] for key in client.scan_iter(f"{address.prefix}:*")}
+    generations = {key.rsplit(":", 1)[1] for key in kept if ":" in key}
+    assert len(generations) == 1, kept
+
+
+def test_an_import_that_another_took_over_does_not_go_on(address: RedisAddress) -> None:
+    first, second = RedisCatalog(address), RedisCatalog(address)
+    first.begin("a", BOTH, full=True)
+    first.extend([Job(1, "first")])
+    assert second.begin("a", BOTH, full=True) == 1
+
+    with pytest.raises(CatalogUnavailable, match="ended by another"):
+        first.extend([Job(2, "first")])
+    second.extend([Job(2, "second")])
+    second.finish()
+    assert titles(first) == {1: "first", 2: "second"}
+
+
+def test_one_imports_at_a_time_on_all_hosts(address: RedisAddress) -> None:
+    first, second = RedisCatalog(address), RedisCatalog(address)
+    with first.importing(wait=True) as is_ours, second.importing(wait=False) as is_theirs:
+        assert (is_ours, is_theirs) == (True, False)
+    with second.importing(wait=False) as is_theirs:
+        assert is_theirs
+
+
+# Several processes
+
+
+def test_clients_see_each_others_changes_at_the_next_question(address: RedisAddress) -> None:
+    one, other = RedisCatalog(address), RedisCatalog(address)
+    one.upsert_jobs([Job(1, "a"), Job(2, "b")])
+    one.upsert_users([User(7)])
+    assert other.standing(np.array([1, 2]), at(0), None).open.tolist() == [True, True]
+
+    one.close_jobs([1])
+    assert other.standing(np.array([1, 2]), at(0), None).open.tolist() == [False, True]
+    one.erase_users([7], at(5))
+    assert other.erased_at(np.array([7])).tolist() == [at(5).timestamp()]
+    one.upsert_jobs([Job(3, "c")])
+    one.remove_jobs([2])
+    page = other.page(EVERYTHING, None, None, 5)
+    assert [job.title for job in page.jobs] == ["a", "c"]
+    one.upsert_users([User(7)])
+    assert np.isnan(other.erased_at(np.array([7])))[0]
+    assert one.revision == other.revision
+
+
+def test_who_missed_more_changes_than_are_kept_begins_anew(address: RedisAddress) -> None:
+    one, other = RedisCatalog(address), RedisCatalog(address)
+    one.upsert_jobs([Job(id_) for id_ in range(20_000)])
+    assert other.counts([EVERYTHING]) == [20_000]
+
+    one.upsert_jobs([Job(id_, "new") for id_ in range(15_000)])
+    assert other.counts([JobFilter(title="new")]) == [15_000]
+    for id_ in range(1_100):
+        one.upsert_jobs([Job(id_, "newest")])
+    assert other.counts([JobFilter(title="newest")]) == [1_100]
+
+
+def test_catalogues_under_other_prefixes_are_others(server: RedisServer) -> None:
+    one, other = (RedisCatalog(RedisAddress(server.url, prefix=name)) for name in ("x", "y"))
+    one.upsert_jobs([Job(1)])
+
+    assert not other.jobs([1])
+
+
+def test_only_what_is_asked_for_is_returned(store: RedisCatalog) -> None:
+    store.upsert_jobs([Job(1, "one", description="text")])
+
+    assert store.jobs([1, 2], frozenset({"id"})) == {1: Job(1)}
+    assert store.jobs([1], frozenset({"title"})) == {1: Job(1, "one")}
+    assert store.jobs([1], frozenset({"description"})) == {1: Job(1, description="text")}
+
+
+def test_the_largest_ids_are_kept_exactly(store: RedisCatalog) -> None:
+    largest = 2**63 - 1
+    store.upsert_jobs([Job(largest, "a"), Job(largest - 1, "b")])
+    store.close_jobs([largest])
+
+    assert set(store.jobs([largest, largest - 1, largest - 2])) == {largest, largest - 1}
+    open_ = store.standing(np.array([largest - 1, largest]), at(0), None).open
+    assert open_.tolist() == [True, False]
+
+
+# Outages
+
+
+def test_while_the_server_is_away_what_is_known_is_answered_on(durable: RedisServer) -> None:
+    store = RedisCatalog(RedisAddress(durable.url))
+    store.upsert_jobs([Job(1, "one", "Ward"), Job(2, "two")])
+    store.close_jobs([2])
+    store.erase_users([5], at(1))
+    revision = store.revision
+    durable.stop()
+
+    assert revision == store.revision
+    assert store.standing(np.array([1, 2]), at(0), None).open.tolist() == [True, False]
+    assert store.employers(np.array([1, 2]))[0] >= 0
+    assert store.absent(np.array([2]), at(0), 5).tolist() == [1]
+    assert store.erased_at(np.array([5, 6]))[0] == at(1).timestamp()
+    for ask in (
+        lambda: store.jobs([1]),
+        lambda: store.users([1]),
+        lambda: store.coverage(np.array([1])),
+        lambda: store.page(EVERYTHING, None, None, 5),
+        lambda: store.close_jobs([1]),
+        store.imported,
+    ):
+        with pytest.raises(CatalogUnavailable, match="does not answer"):
+            ask()
+
+    durable.start()
+    deadline = time.monotonic() + 2
+    while True:
+        try:
+            assert titles(store) == {1: "one", 2: "two"}
+        except CatalogUnavailable:
+            assert time.monotonic() < deadline, "not back within 2 s"
+            time.sleep(0.02)
+        else:
+            break
+    assert store.close_jobs([1]) == [Change.UPDATED]
+
+
+def test_a_process_that_never_saw_the_server_says_so() -> None:
+    store = RedisCatalog(RedisAddress(f"redis://127.0.0.1:{free_port()}/0"))
+
+    with pytest.raises(CatalogUnavailable, match="does not answer"):
+        store.standing(np.array([1]), at(0), None)
+
+
+def test_a_server_that_lost_everything_is_not_taken_for_an_empty_one(
+    store: RedisCatalog, server: RedisServer, address: RedisAddress
+) -> None:
+    imported(store, "a", Job(1, "one"), User(1), User(2))
+    store.close_jobs([1])
+    store.erase_users([2], at(1))
+    revision = store.revision
+    with redis.Redis(port=server.port) as client:
+        client.delete(*client.scan_iter(f"{address.prefix}:*"))
+
+    assert revision == store.revision
+    assert store.standing(np.array([1]), at(0), None).listed.tolist() == [True]
+    for ask in (lambda: store.jobs([1]), lambda: store.upsert_jobs([Job(2)])):
+        with pytest.raises(CatalogUnavailable, match="does not hold the catalogue any more"):
+            ask()
+
+    assert store.imported() is None
+    imported(store, "a", Job(1, "one"), User(1), User(2))
+    assert titles(store) == {1: "one"}
+    assert revision != store.revision
+    # Nobody who was erased comes back with the files
+    assert set(store.users([1, 2])) == {1}
+    assert RedisCatalog(address).erased_at(np.array([2])).tolist() == [at(1).timestamp()]
+
+
+def test_a_server_that_lost_its_last_changes_is_noticed(
+    server: RedisServer, address: RedisAddress
+) -> None:
+    store, other = RedisCatalog(address), RedisCatalog(address)
+    store.upsert_jobs([Job(1, "old")])
+    with redis.Redis(port=server.port) as client:
+        kept = {key: client.dump(key) for key in client.scan_iter(f"{address.prefix}:*")}
+        store.upsert_jobs([Job(1, "lost")])
+        assert store.counts([JobFilter(title="lost")]) == [1]
+        for key, value in kept.items():
+            client.restore(key, 0, value, replace=True)  # type: ignore[arg-type] # bytes, as dumped
+
+    other.upsert_jobs([Job(2, "after it")])
+
+    titles_ = [JobFilter(title=title) for title in ("old", "lost", "after it")]
+    assert store.counts(titles_) == [1, 0, 1]
+
+
+def test_a_refusal_is_told_and_is_no_outage(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    try:
+        store = RedisCatalog(RedisAddress(server.url))
+        store.upsert_jobs([Job(1, "one")])
+        with redis.Redis(port=server.port) as client:
+            client.config_set("maxmemory", 1)
+            with pytest.raises(CatalogUnavailable, match="refuses: .*memory"):
+                store.upsert_jobs([Job(2, "two")])
+        assert titles(store) == {1: "one"}
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("fate", ["wrong", "away"])
+def test_no_message_holds_the_password(fate: str, tmp_path: Path) -> None:
+    server = RedisServer(tmp_path) if fate == "wrong" else None
+    port = free_port() if server is None else server.port
+    address = RedisAddress(f"redis://me:hunter2%2F@127.0.0.1:{port}/0")
+    try:
+        with pytest.raises(CatalogUnavailable) as caught:
+            RedisCatalog(address).jobs([1])
+    finally:
+        if server is not None:
+            server.stop()
+
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "hunter2" not in repr(error)
+        error = error.__cause__ or error.__context__
+    assert "hunter2" not in repr(address)
+    assert "127.0.0.1" in str(caught.value)
