@@ -43,7 +43,7 @@ def run(scratch: Path, *, quick: bool) -> Report:
         standing = _fastest(lambda: store.revision)
     return Report(
         name="catalogue",
-        title=f"{count:,} jobs and {count:,} people into LMDB, and {_USERS} x {_FIRST} jobs from it",
+        title=f"{count:,} jobs and {count:,} people into LMDB; {_USERS} x {_FIRST} jobs from it",
         results=[],
         items=2 * count,
         items_name="items",

@@ -129,6 +129,8 @@ class Report:
 
     def _times(self) -> list[str]:
         header = ["candidate", "time", "fastest - slowest", "runs", "CPU", "peak memory", "ratio"]
+        if not self.results:
+            return []
         first = self.results[0]
         rows = [
             [

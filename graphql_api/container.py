@@ -151,8 +151,8 @@ def _following(
             try:
                 jobs, users = (find_file(settings.data, kind) for kind in ("jobs", "users"))
             except DatasetMissing:
-                # A catalogue that lives without a dataset's files is as good
-                if catalog.revision == 0:
+                # A service goes on with the catalogue that it has; a command says what is wrong
+                if wait or catalog.revision == 0:
                     raise
                 return
             importing.follow(source_of(jobs, users, tolerance), wait=wait)
