@@ -21,7 +21,7 @@ from application.importing import Importing, Source
 from application.managing import ModelManagement
 from application.recommending import Models, Recommending
 from application.training import LearningPolicy, Training
-from domain.errors import DatasetMissing, SnapshotCorrupt, TrainingError
+from domain.errors import DatasetMissing, InputError, SnapshotCorrupt, TrainingError
 from domain.ports import (
     Arrays,
     Catalog,
@@ -114,6 +114,28 @@ def _evaluating(
     )
 
 
+def _redis_catalog(settings: Settings) -> CatalogStore:
+    if settings.catalog_url is None:
+        raise InputError("a catalogue in Redis needs the variable JOBREC_CATALOG_URL", "catalog")
+    url = settings.catalog_url.get_secret_value()
+    if settings.catalog_ca is not None and not url.startswith("rediss:"):
+        raise InputError(
+            "catalog_ca is given, but the catalogue's URL is not rediss://", "catalog_ca"
+        )
+    from adapters.redis_catalog import RedisAddress, RedisCatalog
+
+    return RedisCatalog(
+        RedisAddress(
+            url,
+            prefix=settings.catalog_prefix,
+            ca=settings.catalog_ca,
+            connect_seconds=settings.catalog_connect_seconds,
+            answer_seconds=settings.catalog_answer_seconds,
+            connections=settings.catalog_connections,
+        )
+    )
+
+
 def _cataloguing(catalog: Catalog, clock: Clock) -> Cataloguing | None:
     """Return the write side of the catalogue; None where it is read from files."""
     return Cataloguing(catalog, clock) if isinstance(catalog, CatalogStore) else None
@@ -147,7 +169,7 @@ def _following(
     def follow(wait: bool) -> None:
         if isinstance(catalog, JsonlCatalog):
             catalog.refresh()
-        elif importing is not None:
+        elif importing is not None and settings.catalog_follow:
             try:
                 jobs, users = (find_file(settings.data, kind) for kind in ("jobs", "users"))
             except DatasetMissing:
@@ -183,6 +205,7 @@ class Container(containers.DeclarativeContainer):
         lmdb=providers.ThreadSafeSingleton(
             LmdbCatalog, settings.provided.state.joinpath.call("catalogue")
         ),
+        redis=providers.ThreadSafeSingleton(_redis_catalog, settings),
         jsonl=providers.ThreadSafeSingleton(JsonlCatalog, settings.provided.data, tolerance),
     )
     snapshots: providers.Provider[SnapshotStore] = providers.ThreadSafeSingleton(

@@ -363,7 +363,7 @@ def test_a_server_that_lost_its_last_changes_is_noticed(
         store.upsert_jobs([Job(1, "lost")])
         assert store.counts([JobFilter(title="lost")]) == [1]
         for key, value in kept.items():
-            client.restore(key, 0, value, replace=True)  # type: ignore[arg-type] # bytes, as dumped
+            client.restore(key, 0, value, replace=True)
 
     other.upsert_jobs([Job(2, "after it")])
 
