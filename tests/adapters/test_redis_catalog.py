@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -309,15 +308,8 @@ def test_while_the_server_is_away_what_is_known_is_answered_on(durable: RedisSer
             ask()
 
     durable.start()
-    deadline = time.monotonic() + 2
-    while True:
-        try:
-            assert titles(store) == {1: "one", 2: "two"}
-        except CatalogUnavailable:
-            assert time.monotonic() < deadline, "not back within 2 s"
-            time.sleep(0.02)
-        else:
-            break
+    wait_for(lambda: is_back(store), 2)
+    assert titles(store) == {1: "one", 2: "two"}
     assert store.close_jobs([1]) == [Change.UPDATED]
 
 
@@ -403,3 +395,141 @@ def test_no_message_holds_the_password(fate: str, tmp_path: Path) -> None:
         error = error.__cause__ or error.__context__
     assert "hunter2" not in repr(address)
     assert "127.0.0.1" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_killed_and_restarted_under_load_it_answers_what_it_knows_and_then_all(
+    durable: RedisServer,
+) -> None:
+    store = RedisCatalog(RedisAddress(durable.url))
+    store.upsert_jobs([Job(id_, "open" if id_ % 2 else "shut") for id_ in range(400)])
+    store.close_jobs(range(0, 400, 2))
+    ids, stop = np.arange(400), threading.Event()
+    wrong: list[object] = []
+    outcomes: list[bool] = []
+
+    def load() -> None:
+        while not stop.is_set():
+            standing = store.standing(ids, at(0), None)
+            if standing.open.sum() != 200 or standing.open[0]:
+                wrong.append(standing)
+            try:
+                found = store.jobs(range(400))
+            except CatalogUnavailable:
+                outcomes.append(False)
+            else:
+                outcomes.append(True)
+                if len(found) != 400 or not found[0].closed:
+                    wrong.append(found)
+
+    threads = [threading.Thread(target=load) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3):
+            wait_for(lambda: outcomes[-1:] == [True])
+            durable.stop()
+            wait_for(lambda: not outcomes[-1])
+            durable.start()
+            wait_for(lambda: outcomes[-1], 2)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    assert not wrong
+    assert set(outcomes) == {True, False}
+    assert store.upsert_jobs([Job(1, "open")]) == [Change.UNCHANGED]
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_is_away_until_it_goes_on(server: RedisServer) -> None:
+    store = RedisCatalog(RedisAddress(server.url, prefix="hanging", answer_seconds=0.2))
+    store.upsert_jobs([Job(1)])
+    assert store.counts([EVERYTHING]) == [1]
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(CatalogUnavailable, match="does not answer"):
+            store.jobs([1])
+        for _ in range(1_000):
+            assert store.standing(np.array([1]), at(0), None).listed.tolist() == [True]
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: is_back(store))
+
+
+_CHILD = """
+import sys
+from adapters.redis_catalog import RedisAddress, RedisCatalog
+from domain.model import Job, User
+from domain.ports import ItemKind
+
+store = RedisCatalog(RedisAddress(sys.argv[1]))
+version = int(sys.argv[2])
+print("ready", flush=True)
+while True:
+    version += 1
+    taken = store.begin(str(version), frozenset(ItemKind), full=True)
+    items = [Job(i, str(version), description="x" * 200) for i in range(400)]
+    items += [User(i, version) for i in range(400)]
+    for start in range(taken, 800, 100):
+        store.extend(items[start : start + 100])
+    store.finish()
+    store.upsert_jobs([Job(100_000 + version)])
+    print(version, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["importer", "server"])
+def test_killed_at_any_moment_an_import_leaves_the_old_or_the_new_and_all_acknowledged(
+    victim: str, durable: RedisServer
+) -> None:
+    random = np.random.default_rng(7)
+    acknowledged = 0
+    for _ in range(30):
+        with subprocess.Popen(
+            [sys.executable, "-c", _CHILD, durable.url, str(acknowledged)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(random.uniform(0, 0.15))
+            if victim == "server":
+                durable.stop()
+            child.send_signal(signal.SIGKILL)
+            lines = child.stdout.read().splitlines(keepends=True)
+        if victim == "server":
+            durable.start()
+        acknowledged = max([acknowledged, *(int(line) for line in lines if line.endswith("\n"))])
+        store = RedisCatalog(RedisAddress(durable.url))
+        jobs, users = store.jobs(range(400)), store.users(range(400))
+        versions = {str(job.title) for job in jobs.values()} | {
+            str(user.graduation_year) for user in users.values()
+        }
+        if jobs or users or acknowledged:
+            assert (len(jobs), len(users), len(versions)) == (400, 400, 1)
+            version = versions.pop()
+            assert int(version) >= acknowledged
+            assert store.counts([JobFilter(title=version)]) == [400]
+        own = range(100_001, 100_001 + acknowledged)
+        assert set(store.jobs(own)) == set(own)
+    assert acknowledged > 0
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until something holds that others bring about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def is_back(store: RedisCatalog) -> bool:
+    try:
+        store.jobs([1])
+    except CatalogUnavailable:
+        return False
+    return True
