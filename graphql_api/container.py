@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dependency_injector import containers, providers
 
@@ -138,7 +138,10 @@ def _redis_catalog(settings: Settings) -> CatalogStore:
 
 def _cataloguing(catalog: Catalog, clock: Clock) -> Cataloguing | None:
     """Return the write side of the catalogue; None where it is read from files."""
-    return Cataloguing(catalog, clock) if isinstance(catalog, CatalogStore) else None
+    # `isinstance` would read the port's property, and so ask a server that may be away
+    if CatalogStore not in type(catalog).__mro__:
+        return None
+    return Cataloguing(cast("CatalogStore", catalog), clock)
 
 
 def _importing(catalog: Catalog) -> Importing | None:
