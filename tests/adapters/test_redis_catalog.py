@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -396,6 +397,29 @@ def test_no_message_holds_the_password(fate: str, tmp_path: Path) -> None:
         error = error.__cause__ or error.__context__
     assert "hunter2" not in repr(address)
     assert "127.0.0.1" in str(caught.value)
+
+
+def test_a_server_is_trusted_by_the_authority_that_was_named(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    port = free_port()
+    server = RedisServer(
+        *(tmp_path, "--tls-port", str(port), "--tls-auth-clients", "no"),
+        *("--tls-cert-file", str(certificate), "--tls-key-file", str(key)),
+        *("--tls-ca-cert-file", str(certificate)),
+    )
+    url = f"rediss://127.0.0.1:{port}/0"
+    try:
+        store = RedisCatalog(RedisAddress(url, ca=certificate))
+        assert store.upsert_jobs([Job(1, "one")]) == [Change.CREATED]
+        assert titles(store) == {1: "one"}
+        with pytest.raises(CatalogUnavailable, match="certificate verify failed"):
+            RedisCatalog(RedisAddress(url)).jobs([1])
+    finally:
+        server.stop()
 
 
 @pytest.mark.slow
