@@ -9,14 +9,13 @@ transaction; each question compares it, and first brings the index of this proce
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -26,7 +25,17 @@ import lmdb
 import msgspec
 import numpy as np
 
-from adapters.job_index import JobIndex, JobRow
+from adapters.catalog_records import (
+    Head,
+    Person,
+    as_head,
+    as_person,
+    as_text,
+    digest_of,
+    encode,
+    hashed,
+)
+from adapters.job_index import JobIndex
 from domain.errors import CatalogUnavailable, InputError
 from domain.model import IdArray, IndexArray, Job, JobFilter, TimeArray, User
 from domain.ports import (
@@ -51,62 +60,9 @@ _STEP = 5_000
 """A generation that is not needed any more is removed in transactions of so many items."""
 
 _MAX_READERS = 1_024
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TICK = timedelta(microseconds=1)
 _NO_TEXT = frozenset({"id", "description"})
 
 T = TypeVar("T")
-
-
-class _Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A job without its id and description; times in microseconds since 1970."""
-
-    title: str | None
-    employer: str | None
-    location: str | None
-    posted_at: int | None
-    closes_at: int | None
-    closed: bool
-
-    @classmethod
-    def of(cls, job: Job) -> _Head:
-        return cls(
-            job.title,
-            job.employer,
-            job.location,
-            _ticks(job.posted_at),
-            _ticks(job.closes_at),
-            job.closed,
-        )
-
-    def job(self, id_: int, description: str | None) -> Job:
-        return Job(
-            id_,
-            self.title,
-            self.employer,
-            self.location,
-            description,
-            _moment(self.posted_at),
-            _moment(self.closes_at),
-            self.closed,
-        )
-
-
-class _Person(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    graduation_year: int | None
-    school_type: str | None
-    languages: tuple[str, ...]
-    university: str | None
-    degree_subject: str | None
-    degree_subject_groups: tuple[str, ...]
-    degree_subject_categories: tuple[str, ...]
-
-    @classmethod
-    def of(cls, user: User) -> _Person:
-        return cls(*(getattr(user, name) for name in cls.__struct_fields__))
-
-    def user(self, id_: int) -> User:
-        return User(id_, *(getattr(self, name) for name in self.__struct_fields__))
 
 
 class _Staged(msgspec.Struct, frozen=True):
@@ -147,12 +103,8 @@ class _Meta(msgspec.Struct, frozen=True):
         return [self.generations[kind], *([staged[kind]] if kind in staged else [])]
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_as_head = msgspec.msgpack.Decoder(_Head).decode
-_as_person = msgspec.msgpack.Decoder(_Person).decode
 _as_meta = msgspec.msgpack.Decoder(_Meta).decode
 _as_ids = msgspec.msgpack.Decoder(list[int]).decode
-_as_text = msgspec.msgpack.Decoder(str | None).decode
 
 
 class _State(NamedTuple):
@@ -195,12 +147,12 @@ class LmdbCatalog(CatalogStore, CatalogImport):
             heads = view.get("heads", generation, wanted)
         if fields <= _NO_TEXT:
             return {
-                id_: Job(id_, description=_as_text(texts[id_]) if texts else None)
+                id_: Job(id_, description=as_text(texts[id_]) if texts else None)
                 for id_ in wanted
                 if id_ in heads
             }
         return {
-            id_: _as_head(heads[id_]).job(id_, _as_text(texts[id_]) if texts else None)
+            id_: as_head(heads[id_]).job(id_, as_text(texts[id_]) if texts else None)
             for id_ in wanted
             if id_ in heads
         }
@@ -209,7 +161,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         """Return those of the people that exist; see the port."""
         with self._reading() as view:
             found = view.get("users", view.meta.generations[ItemKind.USERS], dict.fromkeys(ids))
-        return {id_: _as_person(value).user(id_) for id_, value in found.items()}
+        return {id_: as_person(value).user(id_) for id_, value in found.items()}
 
     def coverage(self, user_ids: IdArray) -> Coverage:
         """Tell which of the people are listed; see the port. Only ids are read."""
@@ -247,7 +199,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
                 found = state.jobs.page(where, ids, after, first)
                 heads = view.get("heads", state.generation, found.ids)
                 texts = view.get("texts", state.generation, found.ids)
-            jobs = [_as_head(heads[id_]).job(id_, _as_text(texts[id_])) for id_ in found.ids]
+            jobs = [as_head(heads[id_]).job(id_, as_text(texts[id_])) for id_ in found.ids]
             return JobPage(jobs, found.has_next)
 
     def counts(self, wheres: Sequence[JobFilter]) -> list[int]:
@@ -260,8 +212,8 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         with self._reading() as view:
             if not view.holds_any("erased"):
                 return found
-            hashed = [_hashed(id_, view.meta) for id_ in user_ids.tolist()]
-            for position, key in enumerate(hashed):
+            keys = [hashed(id_, view.meta.erasing_key) for id_ in user_ids.tolist()]
+            for position, key in enumerate(keys):
                 if (value := view.raw("erased", key)) is not None:
                     found[position] = np.frombuffer(value, np.float64)[0]
         return found
@@ -270,7 +222,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
 
     def upsert_jobs(self, jobs: Sequence[Job]) -> list[Change]:
         """Put jobs in place of those of the same ids, whole; see the port."""
-        last = {job.id: (_encode(_Head.of(job)), _encode(job.description)) for job in jobs}
+        last = {job.id: (encode(Head.of(job)), encode(job.description)) for job in jobs}
 
         def change(edit: _Edit) -> list[Change]:
             found = {id_: edit.put_job(id_, *values) for id_, values in last.items()}
@@ -288,7 +240,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
 
     def upsert_users(self, users: Sequence[User]) -> list[Change]:
         """Put people in place of those of the same ids; see the port."""
-        last = {user.id: _encode(_Person.of(user)) for user in users}
+        last = {user.id: encode(Person.of(user)) for user in users}
 
         def change(edit: _Edit) -> list[Change]:
             found = {id_: edit.put_user(id_, value) for id_, value in last.items()}
@@ -439,12 +391,13 @@ class LmdbCatalog(CatalogStore, CatalogImport):
             if state is not None and state.generation == generation:
                 changed = view.changed_jobs(state.revision)
             if state is None or changed is None:
-                rows = (_row(id_, value) for id_, value in view.items("heads", generation))
+                rows = (as_head(value).row(id_) for id_, value in view.items("heads", generation))
                 jobs = JobIndex(rows)
             elif changed:
                 heads = view.get("heads", generation, changed)
                 jobs = state.jobs.updated(
-                    (_row(id_, value) for id_, value in heads.items()), changed - heads.keys()
+                    (as_head(value).row(id_) for id_, value in heads.items()),
+                    changed - heads.keys(),
                 )
             else:
                 jobs = state.jobs
@@ -531,7 +484,7 @@ class _Environment:
         with self.writing() as transaction:
             if transaction.get(_META, db=self.tables["meta"]) is None:
                 meta = _Meta(secrets.token_bytes(32))
-                transaction.put(_META, _encode(meta), db=self.tables["meta"])
+                transaction.put(_META, encode(meta), db=self.tables["meta"])
 
     @classmethod
     def of(cls, folder: Path, map_bytes: int) -> _Environment:
@@ -672,7 +625,7 @@ class _Edit(_View):
     def save(self) -> None:
         """Write what is true of the whole store."""
         if self.meta != self._before:
-            self._put("meta", _META, _encode(self.meta))
+            self._put("meta", _META, encode(self.meta))
 
     def staged(self) -> _Staged:
         """Return the import under way.
@@ -689,7 +642,7 @@ class _Edit(_View):
         revision = self.meta.revision + 1
         self.set(revision=revision)
         if jobs is not None:
-            self._put("log", revision.to_bytes(8), _encode(sorted(jobs)))
+            self._put("log", revision.to_bytes(8), encode(sorted(jobs)))
         self._delete("log", max(0, revision - _LOGGED).to_bytes(8))
 
     def revise_if_touched(self) -> None:
@@ -720,7 +673,7 @@ class _Edit(_View):
             if value is None:
                 changes.append(Change.MISSING)
                 continue
-            closed = _encode(msgspec.structs.replace(_as_head(value), closed=True))
+            closed = encode(msgspec.structs.replace(as_head(value), closed=True))
             self._put("heads", key, closed)
             changes.append(Change.UNCHANGED if closed == value else Change.UPDATED)
         return self._noted(changes[0], id_)
@@ -749,7 +702,7 @@ class _Edit(_View):
                 if before == value
                 else Change.UPDATED
             )
-        self.is_touched |= self._delete("erased", _hashed(id_, self.meta))
+        self.is_touched |= self._delete("erased", hashed(id_, self.meta.erasing_key))
         self.is_touched |= changes[0] is not Change.UNCHANGED
         return changes[0]
 
@@ -760,19 +713,19 @@ class _Edit(_View):
             is_removed = self._delete("users", _key(generation, id_))
             self._delete("lines", _line(ItemKind.USERS, generation, id_))
             changes.append(Change.REMOVED if is_removed else Change.MISSING)
-        self._put("erased", _hashed(id_, self.meta), stamp)
+        self._put("erased", hashed(id_, self.meta.erasing_key), stamp)
         self.is_touched = True
         return changes[0]
 
     def import_job(self, job: Job, staged: _Staged) -> None:
         """Take a job of a file."""
-        values = {"heads": _encode(_Head.of(job)), "texts": _encode(job.description)}
+        values = {"heads": encode(Head.of(job)), "texts": encode(job.description)}
         self._import(ItemKind.JOBS, job.id, values, staged)
 
     def import_user(self, user: User, staged: _Staged) -> None:
         """Take a person of a file, unless they were erased."""
-        if self.raw("erased", _hashed(user.id, self.meta)) is None:
-            values = {"users": _encode(_Person.of(user))}
+        if self.raw("erased", hashed(user.id, self.meta.erasing_key)) is None:
+            values = {"users": encode(Person.of(user))}
             self._import(ItemKind.USERS, user.id, values, staged)
 
     def keep_own(self, kind: ItemKind, live: int, staged: int) -> None:
@@ -818,7 +771,7 @@ class _Edit(_View):
     def _import(
         self, kind: ItemKind, id_: int, values: Mapping[str, bytes], staged: _Staged
     ) -> None:
-        digest = hashlib.blake2b(b"".join(values.values()), digest_size=8).digest()
+        digest = digest_of(*values.values())
         live = self.meta.generations[kind]
         target = staged.generations.get(kind, live)
         if target != live and self.raw("lines", _line(kind, live, id_)) == digest:
@@ -868,32 +821,6 @@ def _line(kind: ItemKind, generation: int, id_: int) -> bytes:
 def _kind_of(table: str, key: bytes) -> ItemKind:
     is_of_users = table == "users" or (table == "lines" and key.startswith(b"u"))
     return ItemKind.USERS if is_of_users else ItemKind.JOBS
-
-
-def _hashed(user_id: int, meta: _Meta) -> bytes:
-    """Return what stands for somebody who was erased; without the key, nobody can tell who."""
-    return hashlib.blake2b(user_id.to_bytes(8), key=meta.erasing_key, digest_size=16).digest()
-
-
-def _row(id_: int, value: bytes) -> JobRow:
-    head = _as_head(value)
-    return JobRow(
-        id_,
-        head.title,
-        head.employer,
-        head.location,
-        -np.inf if head.posted_at is None else head.posted_at / 1e6,
-        np.inf if head.closes_at is None else head.closes_at / 1e6,
-        head.closed,
-    )
-
-
-def _ticks(moment: datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // _TICK
-
-
-def _moment(ticks: int | None) -> datetime | None:
-    return None if ticks is None else _EPOCH + timedelta(microseconds=ticks)
 
 
 @contextmanager

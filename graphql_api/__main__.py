@@ -171,7 +171,7 @@ def _option(flag: str, *names: str, **attributes: Any) -> Callable[[Any], Any]: 
     return click.option(flag, *names, show_envvar=True, **attributes)
 
 
-_DATA = ("data", "state", "catalog", "strict", "max_rejected")
+_DATA = ("data", "state", "catalog", "catalog_follow", "strict", "max_rejected")
 _ACCESS = (
     "profile",
     "auth",
@@ -353,7 +353,13 @@ def serve(settings: Settings) -> None:
     os.environ.update(settings.environment(secrets=True))
     Documents.load(settings.trusted_documents, settings.documents)  # complains here, not in workers
     container = Container(settings=settings)
-    container.follow_dataset()(True)
+    try:
+        container.follow_dataset()(True)
+    except CatalogUnavailable as error:
+        # A model is known: its ids and scores, marked as partial, until the catalogue answers
+        if container.snapshots().live() is None:
+            raise
+        _complain(str(error))
     if container.snapshots().live() is None:
         click.echo("no model yet: training the first")
         code = _train_beside(settings)

@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dependency_injector import containers, providers
 
@@ -187,9 +187,34 @@ def _optimizer() -> Optimizer:
     return TpeOptimizer()
 
 
+def _redis_catalog(settings: Settings) -> CatalogStore:
+    if settings.catalog_url is None:
+        raise InputError("a catalogue in Redis needs the variable JOBREC_CATALOG_URL", "catalog")
+    url = settings.catalog_url.get_secret_value()
+    if settings.catalog_ca is not None and not url.startswith("rediss:"):
+        raise InputError(
+            "catalog_ca is given, but the catalogue's URL is not rediss://", "catalog_ca"
+        )
+    from adapters.redis_catalog import RedisAddress, RedisCatalog
+
+    return RedisCatalog(
+        RedisAddress(
+            url,
+            prefix=settings.catalog_prefix,
+            ca=settings.catalog_ca,
+            connect_seconds=settings.catalog_connect_seconds,
+            answer_seconds=settings.catalog_answer_seconds,
+            connections=settings.catalog_connections,
+        )
+    )
+
+
 def _cataloguing(catalog: Catalog, clock: Clock) -> Cataloguing | None:
     """Return the write side of the catalogue; None where it is read from files."""
-    return Cataloguing(catalog, clock) if isinstance(catalog, CatalogStore) else None
+    # `isinstance` would read the port's property, and so ask a server that may be away
+    if CatalogStore not in type(catalog).__mro__:
+        return None
+    return Cataloguing(cast("CatalogStore", catalog), clock)
 
 
 def _variety(settings: Settings) -> Variety:
@@ -224,7 +249,7 @@ def _following(
     def follow(wait: bool) -> None:
         if isinstance(catalog, JsonlCatalog):
             catalog.refresh()
-        elif importing is not None:
+        elif importing is not None and settings.catalog_follow:
             try:
                 jobs, users = (find_file(settings.data, kind) for kind in ("jobs", "users"))
             except DatasetMissing:
@@ -263,6 +288,7 @@ class Container(containers.DeclarativeContainer):
         lmdb=providers.ThreadSafeSingleton(
             LmdbCatalog, settings.provided.state.joinpath.call("catalogue")
         ),
+        redis=providers.ThreadSafeSingleton(_redis_catalog, settings),
         jsonl=providers.ThreadSafeSingleton(JsonlCatalog, settings.provided.data, tolerance),
     )
     snapshots: providers.Provider[SnapshotStore] = providers.ThreadSafeSingleton(

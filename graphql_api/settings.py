@@ -61,6 +61,7 @@ class CatalogKind(StrEnum):
     """Where jobs and people live."""
 
     LMDB = "lmdb"
+    REDIS = "redis"
     JSONL = "jsonl"
 
 
@@ -71,12 +72,17 @@ def _token(token: SecretStr) -> SecretStr:
 
 
 def _store(url: SecretStr) -> SecretStr:
+    if urlsplit(url.get_secret_value()).scheme == "memory":
+        return url
+    return _redis(url, "expected memory://, redis:// or rediss://")
+
+
+def _redis(url: SecretStr, expected: str = "expected redis:// or rediss://") -> SecretStr:
     parts = urlsplit(url.get_secret_value())
-    scheme = parts.scheme
     _ = parts.port  # raises where it is none
-    if scheme not in {"memory", "redis", "rediss"}:
-        raise ValueError("expected memory://, redis:// or rediss://")
-    if scheme != "memory" and find_spec("redis") is None:
+    if parts.scheme not in {"redis", "rediss"}:
+        raise ValueError(expected)
+    if find_spec("redis") is None:
         raise ValueError("Redis needs an extra: pip install jobrec[redis]")
     return url
 
@@ -145,7 +151,28 @@ class Settings(BaseSettings):
     )
     catalog: CatalogKind = Field(
         CatalogKind.LMDB,
-        description="where jobs and people live: lmdb, or jsonl, read from the dataset",
+        description="where jobs and people live: lmdb, redis, or jsonl, read from the dataset",
+    )
+    catalog_url: Annotated[SecretStr, AfterValidator(_redis)] | None = Field(
+        None, description="redis://... or rediss://..., for a catalogue in Redis"
+    )
+    catalog_prefix: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")] = Field(
+        "jobrec", description="begins all keys in Redis, so that catalogues may share a server"
+    )
+    catalog_ca: Path | None = Field(
+        None, description="file of the authorities that vouch for the Redis of rediss://"
+    )
+    catalog_connect_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
+        0.5, description="a connection to Redis is waited for so long"
+    )
+    catalog_answer_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
+        1.0, description="an answer of Redis is waited for so long"
+    )
+    catalog_connections: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        16, description="connections of a process to Redis, for reading and for changing each"
+    )
+    catalog_follow: bool = Field(
+        True, description="import the dataset's jobs and people when they change"
     )
     unlisted: Unlisted = Field(
         Unlisted.HIDE, description="jobs absent from the catalogue: serve or hide"
@@ -244,7 +271,8 @@ class Settings(BaseSettings):
         """Return the variables that give another process these settings.
 
         Args:
-            secrets: whether the admin token and the like go along.
+            secrets: whether the admin token and the like go along. The catalogue's URL always
+                does: whoever learns or serves reads the catalogue.
         """
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
@@ -252,7 +280,8 @@ class Settings(BaseSettings):
                 continue  # its values go along; by then the file may be another
             value: Any = getattr(self, name)
             if isinstance(value, SecretStr):
-                value = value.get_secret_value() if secrets else None
+                is_passed = secrets or name == "catalog_url"
+                value = value.get_secret_value() if is_passed else None
             elif isinstance(value, Path):
                 value = value.absolute()
             if value is not None:

@@ -14,14 +14,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pytest
 
+from application.importing import Importing, Source
 from domain.errors import (
+    InputError,
     RunMissing,
     SnapshotError,
     SnapshotMissing,
     TrainingCancelled,
 )
 from domain.model import MAX_ID, Activity, ActivityKind, Job, JobFilter, TimeWindow, User
-from domain.ports import Begun, Busy, Change, JobCursor, KeyReused, Replayed, nobody
+from domain.ports import (
+    Begun,
+    Busy,
+    CatalogImport,
+    CatalogStore,
+    Change,
+    ItemKind,
+    JobCursor,
+    KeyReused,
+    Replayed,
+    nobody,
+)
 from domain.runs import Manifest, RunRequest, RunStatus, TrainingPhase, TrainingRun
 from tests.fakes import Event, ManualClock
 
@@ -32,7 +45,6 @@ if TYPE_CHECKING:
         ActivityLog,
         Arrays,
         Catalog,
-        CatalogStore,
         JobPage,
         Lease,
         RecentActivities,
@@ -500,6 +512,113 @@ class CatalogStoreContract:
         store.remove_jobs([5])
 
         assert before == store.revision
+
+
+class ImportedCatalog(CatalogStore, CatalogImport, Protocol):
+    """A catalogue that takes files."""
+
+
+class CatalogImportContract:
+    """How files are taken into a catalogue."""
+
+    @pytest.fixture
+    def store(self) -> ImportedCatalog:
+        raise NotImplementedError
+
+    def test_a_full_import_takes_the_place_of_the_one_before(self, store: ImportedCatalog) -> None:
+        assert imported(store, "a", Job(1, "one"), Job(2, "two"), User(1))
+        assert imported(store, "b", Job(2, "two"), Job(3, "three"), User(2))
+
+        assert titles(store) == {2: "two", 3: "three"}
+        assert set(store.users([1, 2])) == {2}
+        assert store.counts([JobFilter(title="one"), JobFilter(title="three")]) == [0, 1]
+        assert store.imported() == "b"
+
+    def test_the_same_again_changes_nothing(self, store: ImportedCatalog) -> None:
+        imported(store, "a", Job(1, "first"), Job(1, "last"), User(1))
+        before = store.revision
+
+        assert not imported(store, "b", Job(1, "first"), Job(1, "last"), User(1))
+        assert not imported(store, "c", Job(1, "last"), User(1), full=False)
+
+        assert before == store.revision
+
+    def test_what_was_changed_stays_until_its_line_changes(self, store: ImportedCatalog) -> None:
+        imported(store, "a", *(Job(id_, f"line {id_}") for id_ in range(1, 6)), User(1), User(2))
+        store.upsert_jobs([Job(1, "edited"), Job(2, "edited"), Job(9, "added")])
+        store.remove_jobs([3, 4])
+        store.upsert_users([User(1, 2027)])
+
+        lines = [Job(1, "line 1"), Job(2, "new"), Job(3, "line 3"), Job(4, "new"), Job(5, "line 5")]
+        imported(store, "b", *lines, User(1), User(2))
+
+        assert titles(store) == {1: "edited", 2: "new", 4: "new", 5: "line 5", 9: "added"}
+        assert store.users([1])[1].graduation_year == 2027
+
+    @pytest.mark.parametrize("full", [True, False])
+    def test_no_import_brings_back_who_was_erased(self, store: ImportedCatalog, full: bool) -> None:
+        imported(store, "a", User(1), User(2))
+        store.erase_users([1, 3], at(1))
+
+        imported(store, "b", User(1, 2030), User(2), User(3), full=full)
+
+        assert set(store.users([1, 2, 3])) == {2}
+
+    def test_an_import_of_one_kind_leaves_the_other(self, store: ImportedCatalog) -> None:
+        imported(store, "a", Job(1), User(1))
+        jobs = Source("b", frozenset({ItemKind.JOBS}), lambda: iter([Job(2)]), list)
+
+        Importing(store).run(jobs)
+
+        assert set(store.jobs([1, 2])) == {2}
+        assert set(store.users([1])) == {1}
+
+    def test_an_import_that_fails_changes_nothing_and_goes_on_later(
+        self, store: ImportedCatalog
+    ) -> None:
+        imported(store, "a", Job(1, "old"))
+
+        def broken() -> Iterator[Job]:
+            yield from (Job(id_, "new") for id_ in range(6_000))
+            raise InputError("broken")
+
+        with pytest.raises(InputError):
+            Importing(store).run(Source("b", BOTH, broken, list))
+        assert titles(store) == {1: "old"}
+
+        whole = Source("b", BOTH, lambda: (Job(id_, "new") for id_ in range(6_001)), list)
+        outcome = Importing(store).run(whole)
+        assert (outcome.resumed, outcome.items) == (5_000, 6_001)
+        assert store.counts([JobFilter(title="new")]) == [6_001]
+
+    def test_what_changes_during_an_import_outlives_it(self, store: ImportedCatalog) -> None:
+        imported(store, "a", Job(1, "one"), Job(2, "two"), User(1))
+        store.begin("b", BOTH, full=True)
+        store.extend([Job(1, "one"), User(1)])
+        store.close_jobs([1, 2])
+        store.upsert_jobs([Job(3, "added")])
+        store.erase_users([1], at(0))
+        store.extend([Job(2, "two")])
+        store.finish()
+
+        assert titles(store) == {1: "one", 2: "two", 3: "added"}
+        assert store.jobs([1, 2])[1].closed
+        assert store.jobs([1, 2])[2].closed
+        assert not store.users([1])
+
+
+BOTH = frozenset(ItemKind)
+
+
+def imported(store: CatalogImport, stamp: str, *items: Job | User, full: bool = True) -> bool:
+    """Import items, and tell whether that changed anything."""
+    source = Source(stamp, BOTH, lambda: iter(items), list)
+    return Importing(store).run(source, full=full).is_changed
+
+
+def titles(store: Catalog) -> dict[int, str | None]:
+    """Return the titles of those of the first ten jobs that exist."""
+    return {id_: job.title for id_, job in store.jobs(range(10)).items()}
 
 
 def ids(page: JobPage) -> list[int]:

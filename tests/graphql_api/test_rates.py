@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,15 +15,13 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from redis.backoff import ConstantBackoff
-from redis.exceptions import ConnectionError as NotConnected
-from redis.retry import Retry
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from graphql_api.rates import MemoryCounters
 from graphql_api.settings import Settings
 from tests.conftest import Service, free_port, jobrec, serving
+from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
 
@@ -217,42 +212,17 @@ def test_counters_in_memory_are_dropped_when_their_windows_end() -> None:
 # In Redis
 
 
-class Redis:
-    """A real redis-server on a port of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
-            if os.environ.get("CI"):
-                pytest.fail("install redis-server")
-            pytest.skip("install redis-server")
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._command += ["--save", "", "--dir", str(folder)]
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        retry = Retry(ConstantBackoff(0.05), 200)
-        with redis.Redis(port=self.port, retry=retry, retry_on_error=[NotConnected]) as client:
-            client.ping()
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Redis]:
+def store(tmp_path: Path) -> Iterator[RedisServer]:
     """Run a redis-server."""
-    running = Redis(tmp_path)
+    running = RedisServer(tmp_path)
     yield running
     running.stop()
 
 
-def test_all_workers_count_together_in_redis(store: Redis, demo_data: Path, trained: Path) -> None:
+def test_all_workers_count_together_in_redis(
+    store: RedisServer, demo_data: Path, trained: Path
+) -> None:
     options = ("--workers", "2", "--rate-limit-requests", "20")
     statuses: list[int] = []
     with serving(demo_data, trained, *options, JOBREC_RATE_LIMIT_STORE=store.url) as service:
@@ -271,7 +241,7 @@ def test_all_workers_count_together_in_redis(store: Redis, demo_data: Path, trai
 
 @pytest.mark.parametrize("fate", ["killed", "hanging"])
 def test_without_redis_everybody_is_let_through_and_the_log_says_so_once(
-    fate: str, store: Redis, demo_data: Path, trained: Path
+    fate: str, store: RedisServer, demo_data: Path, trained: Path
 ) -> None:
     with (
         serving(

@@ -1,0 +1,111 @@
+"""How jobs and people are written down where a catalogue keeps them as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import numpy as np
+
+from adapters.job_index import JobRow
+from domain.model import Job, User
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A job without its id and description; times in microseconds since 1970.
+
+    `closed` stays last: where it is written is the last byte of the whole.
+    """
+
+    title: str | None
+    employer: str | None
+    location: str | None
+    posted_at: int | None
+    closes_at: int | None
+    closed: bool
+
+    @classmethod
+    def of(cls, job: Job) -> Head:
+        """Return a job's head."""
+        return cls(
+            job.title,
+            job.employer,
+            job.location,
+            _ticks(job.posted_at),
+            _ticks(job.closes_at),
+            job.closed,
+        )
+
+    def job(self, id_: int, description: str | None) -> Job:
+        """Return the job."""
+        return Job(
+            id_,
+            self.title,
+            self.employer,
+            self.location,
+            description,
+            _moment(self.posted_at),
+            _moment(self.closes_at),
+            self.closed,
+        )
+
+    def row(self, id_: int) -> JobRow:
+        """Return what an index knows of the job."""
+        return JobRow(
+            id_,
+            self.title,
+            self.employer,
+            self.location,
+            -np.inf if self.posted_at is None else self.posted_at / 1e6,
+            np.inf if self.closes_at is None else self.closes_at / 1e6,
+            self.closed,
+        )
+
+
+class Person(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Somebody without their id."""
+
+    graduation_year: int | None
+    school_type: str | None
+    languages: tuple[str, ...]
+    university: str | None
+    degree_subject: str | None
+    degree_subject_groups: tuple[str, ...]
+    degree_subject_categories: tuple[str, ...]
+
+    @classmethod
+    def of(cls, user: User) -> Person:
+        """Return what is kept of somebody."""
+        return cls(*(getattr(user, name) for name in cls.__struct_fields__))
+
+    def user(self, id_: int) -> User:
+        """Return the person."""
+        return User(id_, *(getattr(self, name) for name in self.__struct_fields__))
+
+
+encode = msgspec.msgpack.Encoder().encode
+as_head = msgspec.msgpack.Decoder(Head).decode
+as_person = msgspec.msgpack.Decoder(Person).decode
+as_text = msgspec.msgpack.Decoder(str | None).decode
+
+
+def digest_of(*values: bytes) -> bytes:
+    """Return what tells whether a line of a file is another than it was."""
+    return hashlib.blake2b(b"".join(values), digest_size=8).digest()
+
+
+def hashed(user_id: int, key: bytes) -> bytes:
+    """Return what stands for somebody who was erased; without the key, nobody can tell who."""
+    return hashlib.blake2b(user_id.to_bytes(8), key=key, digest_size=16).digest()
+
+
+def _ticks(moment: datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // _TICK
+
+
+def _moment(ticks: int | None) -> datetime | None:
+    return None if ticks is None else _EPOCH + timedelta(microseconds=ticks)
