@@ -100,9 +100,6 @@ class TestCatalogImport(CatalogImportContract):
         return RedisCatalog(address)
 
 
-# Imports
-
-
 def test_what_an_import_leaves_behind_is_removed(
     store: RedisCatalog, server: RedisServer, address: RedisAddress
 ) -> None:
@@ -290,7 +287,7 @@ def test_a_refusal_is_told_and_is_no_outage(tmp_path: Path) -> None:
         store.upsert_jobs([Job(1, "one")])
         with redis.Redis(port=server.port) as client:
             client.config_set("maxmemory", 1)
-            with pytest.raises(CatalogUnavailable, match="refuses: .*memory"):
+            with pytest.raises(CatalogUnavailable, match=r"refuses: .*memory"):
                 store.upsert_jobs([Job(2, "two")])
         assert titles(store) == {1: "one"}
     finally:

@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
 
-from tests.conftest import Service, jobrec, serving
+from domain.errors import InputError
+from graphql_api.container import Container
+from graphql_api.settings import Settings
+from tests.conftest import TOKEN, Service, jobrec, serving
 from tests.redis_server import RedisServer
 
 LISTS = """{ batchRecommendations(userIds: [0, 1, 2, 3], first: 5) {
@@ -51,7 +54,7 @@ class Load:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -154,3 +157,38 @@ def test_it_starts_while_redis_is_away_and_is_whole_when_it_comes(
     assert load.failures == []
     assert "does not answer" in log
     assert PASSWORD not in log
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({}, "needs the variable JOBREC_CATALOG_URL"),
+        ({"catalog_url": "redis://me:hunter2@localhost", "catalog_ca": "ca.pem"}, "not rediss://"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told(settings: dict[str, str], reason: str) -> None:
+    given = Settings.model_validate({"catalog": "redis", **settings})
+
+    with pytest.raises(InputError, match=reason) as caught:
+        Container(settings=given).catalog()
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@localhost", "redis://me:hunter2@localhost:x"])
+def test_a_url_is_never_shown(url: str) -> None:
+    message = jobrec("recommend", "1", check=False, JOBREC_CATALOG_URL=url).stderr
+
+    assert "JOBREC_CATALOG_URL is a secret: " in message
+    assert "hunter2" not in message
+
+
+def test_a_url_reaches_who_learns_but_no_other_secret_does() -> None:
+    url = "redis://me:hunter2@localhost"
+    settings = Settings.model_validate({"catalog_url": url, "admin_token": TOKEN})
+
+    variables = settings.environment(secrets=False)
+
+    assert url == variables["JOBREC_CATALOG_URL"]
+    assert TOKEN not in variables.values()
+    assert "hunter2" not in repr(settings)
