@@ -171,15 +171,24 @@ def test_queries_within_the_bounds_meet_no_error_and_hold_no_more_fields_than_th
     fuzzed: Service, cases: Any
 ) -> None:
     headers = {"Authorization": f"Bearer {fuzzed.admin_token}"}
-    answered = 0
+    answered = refused = 0
 
     def meets_no_error(case: Case[Any]) -> None:
-        nonlocal answered
+        nonlocal answered, refused
         case.body = print_ast(visit(parse(str(case.body)), InBounds()))
-        answer = answer_of(case, headers)
-        assert "errors" not in answer
+        response = case.call(headers=headers)
+        answer = response.json()
+        if "data" not in answer:
+            # Lists in lists may cost more than is allowed, whatever their bounds
+            (error,) = answer["errors"]
+            assert error["extensions"]["code"] == "COST_LIMIT_EXCEEDED", answer
+            refused += 1
+            return
+        assert response.status_code == 200, response.text
+        assert "errors" not in answer, answer
         assert fields_in(answer["data"]) <= answer["extensions"]["cost"]["requested"]
         answered += 1
 
     check(cases.include(name_regex=r"^Query\.").as_strategy(), meets_no_error)
-    assert answered >= CASES
+    assert answered + refused >= CASES
+    assert answered > CASES // 2
