@@ -283,13 +283,16 @@ class Container(containers.DeclarativeContainer):
     recent: providers.Provider[RecentActivities] = providers.ThreadSafeSingleton(
         JsonlRecentActivities, settings.provided.data
     )
+    dataset: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
+        JsonlCatalog, settings.provided.data, tolerance
+    )
     catalog: providers.Provider[Catalog] = providers.Selector(
         settings.provided.catalog,
         lmdb=providers.ThreadSafeSingleton(
             LmdbCatalog, settings.provided.state.joinpath.call("catalogue")
         ),
         redis=providers.ThreadSafeSingleton(_redis_catalog, settings),
-        jsonl=providers.ThreadSafeSingleton(JsonlCatalog, settings.provided.data, tolerance),
+        jsonl=dataset,
     )
     snapshots: providers.Provider[SnapshotStore] = providers.ThreadSafeSingleton(
         DirectorySnapshotStore, settings.provided.state.joinpath.call("models")
@@ -386,7 +389,12 @@ class Container(containers.DeclarativeContainer):
         models,
         snapshots,
         learning,
-        providers.Factory(ColdStart, catalog, content),
+        # What is measured is the dataset, whatever a catalogue has kept of it
+        providers.Factory(
+            ColdStart,
+            dataset,
+            providers.Factory(ContentLearning, dataset, providers.Factory(TextTrainer)),
+        ),
     )
     optimizer: providers.Provider[Optimizer] = providers.ThreadSafeSingleton(_optimizer)
     tuning: providers.Provider[Tuning] = providers.ThreadSafeSingleton(
