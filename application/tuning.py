@@ -16,6 +16,7 @@ from domain.errors import InputError, JobrecError, TrainingError
 from domain.metrics import MetricArray, Targets, per_person
 from domain.model import ActivityKind, ActivityTally, ReadReport, TimeWindow
 from domain.ports import ActivityLog, MakeRecipe, OpenStudy, Optimizer, Recipe, Study
+from domain.scoring import shows_interest
 from domain.significance import Bootstrap, Difference, Estimate, Resampled
 from domain.splits import Split, SplitKind, hold_given_out, hold_out
 from domain.tuning import SearchSpace, Trial, Values
@@ -157,9 +158,9 @@ class Tuning:
             DataError: the activities cannot be used, or nobody can be measured.
             InputError: the split does not fit the data.
         """
-        recipe = self._make_recipe(self._start)
         tally, read = self._log.tally(TimeWindow(), partial(on_stage, "reading"))
-        tally = tally.select(recipe.score(tally) > 0)
+        # As evaluating has it: no recipe must choose what it is measured on
+        tally = tally.select(shows_interest(tally.counts))
         if request.given is not None:
             outer = hold_given_out(tally, request.given)
         else:

@@ -35,6 +35,12 @@ def price_of(query: str, **variables: Any) -> int:
         ("{ recommendations(userId: 1) { userId } }", {}, 1 + 20 + 1),
         ("{ recommendations(userId: 1, first: 3) { items { rank score } } }", {}, 1 + 13 + 1 + 6),
         ("{ similarJobs(jobId: 1, first: 3) { job { id } } }", {}, 1 + 13 + 2),
+        # Choosing from a pool: 40 and 13 per job
+        (
+            "{ recommendations(userId: 1, first: 3, variety: {spread: 0.1}) { userId } }",
+            {},
+            1 + 13 + 40 + 3 * 13 + 1,
+        ),
         ("{ batchRecommendations(userIds: [1, 2]) { userId } }", {}, 1 + 2 * (20 + 1)),
         ("{ batchRecommendations(userIds: 1) { userId } }", {}, 1 + 20 + 1),
         (BATCH, {"users": [1] * 1_000}, 1 + 1_000 * (20 + 2 + 10 * 10)),
