@@ -13,13 +13,13 @@ import os
 import secrets
 import shutil
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from weakref import WeakValueDictionary
 
 import lmdb
 import msgspec
@@ -359,16 +359,13 @@ class LmdbCatalog(CatalogStore, CatalogImport):
             target = self._folder / "compact"
             shutil.rmtree(target, ignore_errors=True)  # left by a process that was killed
             target.mkdir()
-            with environment.shared() as opened:
-                opened.reader_check()
-                # A heading, then a line for each reader, its process first
-                pids = {line.split()[0] for line in opened.readers().splitlines()[1:]}
-                if pids - {str(os.getpid())}:
-                    raise InputError("another process uses the catalogue; stop it first")
-                opened.copy(str(target), compact=True)
-            environment.give_up()
+            with environment.alone():
+                with environment.shared() as opened:
+                    opened.copy(str(target), compact=True)
+                (target / "data.mdb").replace(data)
+                # Whoever waited to open the store opens the new file
+                environment.give_up()
             self._opened = None
-            (target / "data.mdb").replace(data)
             target.rmdir()
             return before, data.stat().st_size
 
@@ -465,6 +462,11 @@ class _Environment:
         folder.mkdir(parents=True, exist_ok=True)
         self.process = os.getpid()
         self.is_open = True
+        in_use = os.open(folder / "in-use", os.O_RDWR | os.O_CREAT)
+        self._let_go = weakref.finalize(self, os.close, in_use)
+        # Held by all who have the store open; whoever exchanges its file holds it alone
+        fcntl.flock(in_use, fcntl.LOCK_SH)
+        self._in_use = in_use
         data = folder / "data.mdb"
         held = data.stat().st_size if data.exists() else 0
         self._environment = lmdb.open(
@@ -478,9 +480,6 @@ class _Environment:
         self._condition = threading.Condition()
         self._users = 0
         self._is_resizing = False
-        with self.reading():
-            # From now on this process stands among the readers, and `compact` sees it
-            pass
         with self.writing() as transaction:
             if transaction.get(_META, db=self.tables["meta"]) is None:
                 meta = _Meta(secrets.token_bytes(32))
@@ -500,6 +499,24 @@ class _Environment:
         """Close it, in this process; whoever asks next opens it anew."""
         self.is_open = False
         self._environment.close()
+        self._let_go()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from opening the store.
+
+        Raises:
+            InputError: one has it open.
+        """
+        try:
+            fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError("another process uses the catalogue; stop it first") from error
+        try:
+            yield
+        finally:
+            if self.is_open:
+                fcntl.flock(self._in_use, fcntl.LOCK_SH)
 
     @contextmanager
     def shared(self) -> Iterator[lmdb.Environment]:
@@ -550,7 +567,7 @@ class _Environment:
 
 
 _OPENING = threading.Lock()
-_OPEN: WeakValueDictionary[tuple[int, str], _Environment] = WeakValueDictionary()
+_OPEN: weakref.WeakValueDictionary[tuple[int, str], _Environment] = weakref.WeakValueDictionary()
 
 
 class _View:

@@ -65,6 +65,30 @@ def test_compacting_gives_space_back_and_keeps_what_is_there(store: LmdbCatalog)
     assert store.close_jobs([0]) == [Change.UPDATED]
 
 
+def test_compacting_is_refused_while_another_process_has_the_store_open(store: LmdbCatalog) -> None:
+    store.upsert_jobs([Job(1)])
+    folder = store._folder  # noqa: SLF001 - where the other process finds it
+    script = (
+        "import sys; from pathlib import Path; from adapters.lmdb_catalog import LmdbCatalog;"
+        "store = LmdbCatalog(Path(sys.argv[1])); print(store.revision, flush=True);"
+        "sys.stdin.read(); print(list(store.jobs([1])))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(InputError, match="another process uses the catalogue"):
+            store.compact()
+        told, _ = other.communicate()
+    assert told == "[1]\n"
+    store.compact()
+    assert set(store.jobs([1])) == {1}
+
+
 def test_only_what_is_asked_for_is_returned(store: LmdbCatalog) -> None:
     store.upsert_jobs([Job(1, "one", description="text")])
 
