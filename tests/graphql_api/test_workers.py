@@ -101,7 +101,8 @@ class Worker:
             f"0100007F:{port:04X}" for port in (self._address[1], connection.sock.getsockname()[1])
         )
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        (inode,) = (row[9] for row in rows if (row[1], row[2]) == (server, client))
+        # The kernel may tell a row twice while others come and go
+        (inode,) = {row[9] for row in rows if (row[1], row[2]) == (server, client)}
         return f"socket:[{inode}]" in _open_files(self.process_id)
 
 
