@@ -257,10 +257,12 @@ class Settings(BaseSettings):
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, origins: str | None) -> str | None:
+        if not origins:
+            return origins
         # The schema's library compares origins in this form; what does not serve needs none of it
         from strawberry.http.websocket_origin import normalize_origin
 
-        for origin in _split(origins or ""):
+        for origin in _split(origins):
             if normalize_origin(origin) != origin or not origin.startswith(("http://", "https://")):
                 raise ValueError(
                     f"{origin!r} is no origin as browsers send it, such as https://jobs.example"
