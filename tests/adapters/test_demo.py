@@ -20,6 +20,9 @@ from adapters.demo import (
 )
 from adapters.jsonl import Tolerance, read_tastes
 
+# Datasets of full size take their time
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pathlib import Path
 

@@ -33,6 +33,9 @@ from tests.contracts import (
 )
 from tests.redis_server import RedisServer
 
+# A real server takes its time
+pytestmark = pytest.mark.slow
+
 EVERYTHING = JobFilter()
 
 _prefixes = itertools.count()

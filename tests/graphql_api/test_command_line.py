@@ -29,6 +29,9 @@ from graphql_api.__main__ import main
 from graphql_api.schema import create_schema
 from tests.conftest import jobrec
 
+# Processes of their own take their time
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path

@@ -21,6 +21,9 @@ from websockets.typing import Origin, Subprotocol
 from tests import node
 from tests.conftest import Service, serving
 
+# Processes of their own take their time
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60
 STATUSES = ["QUEUED", "RUNNING", "SUCCEEDED"]
 PHASES = ["WAITING", "READING", "EVALUATING", "FITTING", "WRITING", "PROMOTING", "ENDED"]

@@ -9,6 +9,9 @@ import pytest
 
 from tests.conftest import Service
 
+# Processes of their own take their time
+pytestmark = pytest.mark.slow
+
 MODEL = {"query": "{ model { version } }"}
 FOLLOW = {"query": 'subscription { trainingRun(id: "nobody") { id } }'}
 

@@ -13,6 +13,9 @@ from websockets.typing import Origin, Subprotocol
 
 from tests.conftest import Service, jobrec, serving
 
+# Processes of their own take their time
+pytestmark = pytest.mark.slow
+
 LISTED = "https://jobs.example"
 OTHER = "https://elsewhere.example"
 QUERY = {"query": "{ model { version } }"}

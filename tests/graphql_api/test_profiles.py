@@ -14,6 +14,9 @@ from graphql import build_client_schema, get_introspection_query
 from graphql_api.profiles import without_suggestion
 from tests.conftest import Service, serving
 
+# Processes of their own take their time
+pytestmark = pytest.mark.slow
+
 MISTAKES = [
     "{ modl { version } }",
     "{ model { versin } }",

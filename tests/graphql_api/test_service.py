@@ -13,6 +13,9 @@ import pytest
 
 from tests.conftest import Service, serving
 
+# Processes of their own take their time
+pytestmark = pytest.mark.slow
+
 LIST = """userId shortfall model { version users jobs }
           items { rank score source job { id title employer { name } isOpen } }"""
 RECOMMEND = f"""query ($user: ID!, $first: Int! = 10, $where: JobFilter) {{
