@@ -49,7 +49,7 @@ class HalfStep:
 
 
 class FactorRecommender(Recommender, FoldIn):
-    """Ranks by inner product of factors, and finds similar jobs by their cosine.
+    """Ranks by inner product of factors and lift, and finds similar jobs by their cosine.
 
     A history becomes the factors of a person by the half-step that trained the model, exactly.
 
@@ -57,6 +57,7 @@ class FactorRecommender(Recommender, FoldIn):
         user_factors: shape (users, factors), float32; may be memory-mapped.
         job_factors: shape (jobs, factors), float32; may be memory-mapped.
         step: how the model was trained.
+        lift: shape (jobs,), what each job's score gains for everybody; None for nothing.
         learned: so many of the jobs, the first, make up Y'Y; the others came later. All at -1.
 
     Raises:
@@ -68,6 +69,7 @@ class FactorRecommender(Recommender, FoldIn):
         user_factors: FloatArray,
         job_factors: FloatArray,
         step: HalfStep | None = None,
+        lift: FloatArray | None = None,
         *,
         learned: int = -1,
     ) -> None:
@@ -80,12 +82,20 @@ class FactorRecommender(Recommender, FoldIn):
             raise SnapshotCorrupt(
                 f"users have {user_factors.shape[1]} factors, jobs {job_factors.shape[1]}"
             )
+        jobs = job_factors.shape[:1]
+        if lift is not None and (lift.shape != jobs or lift.dtype != np.float32):
+            raise SnapshotCorrupt(
+                f"lift is {lift.dtype} of shape {lift.shape}, expected float32 of "
+                f"{len(job_factors)} jobs"
+            )
         self._users = user_factors
         self._jobs = job_factors
         self._step = step or HalfStep()
+        self._lift = np.zeros(len(job_factors), dtype=np.float32) if lift is None else lift
         self._learned = len(job_factors) if learned < 0 else learned
         self._norms: FloatArray = np.sqrt(np.einsum("jf,jf->j", job_factors, job_factors))
         self._longest = float(self._norms.max(initial=0.0))
+        self._highest = float(np.abs(self._lift).max(initial=0.0))
 
     @classmethod
     def from_arrays(
@@ -101,13 +111,14 @@ class FactorRecommender(Recommender, FoldIn):
         """
         step = HalfStep.of(parameters or {})
         try:
-            return cls(arrays["user_factors"], arrays["job_factors"], step)
+            return cls(arrays["user_factors"], arrays["job_factors"], step, arrays.get("lift"))
         except KeyError as error:
             raise SnapshotCorrupt(f"the snapshot holds no array {error}") from error
 
     def arrays(self) -> Arrays:
-        """Return the factors as named arrays."""
-        return {"user_factors": self._users, "job_factors": self._jobs}
+        """Return the factors as named arrays, and the lift where there is one."""
+        lift = {"lift": self._lift} if self._lift.any() else {}
+        return {"user_factors": self._users, "job_factors": self._jobs, **lift}
 
     @property
     def job_vectors(self) -> FloatArray:
@@ -116,12 +127,23 @@ class FactorRecommender(Recommender, FoldIn):
 
     def with_jobs(self, vectors: FloatArray) -> FactorRecommender:
         """Return the same with further jobs; see the port. The factors of jobs are copied."""
+        learned = self._lift[: self._learned]
+        usual = np.full(len(vectors), learned.mean() if len(learned) else 0, dtype=np.float32)
         return FactorRecommender(
             self._users,
             np.concatenate([self._jobs, vectors]),
             self._step,
+            np.concatenate([self._lift, usual]),
             learned=self._learned,
         )
+
+    def lifted(self, lift: FloatArray) -> FactorRecommender:
+        """Return the same with other lifts; see the port."""
+        return FactorRecommender(self._users, self._jobs, self._step, lift, learned=self._learned)
+
+    def lift(self, jobs: IndexArray) -> FloatArray:
+        """Return what the scores of jobs gain for everybody; see the port."""
+        return self._lift[jobs]
 
     def recommend(
         self, users: IndexArray, k: int, eligible: BoolArray, excluded: Sequence[IndexArray]
@@ -152,7 +174,7 @@ class FactorRecommender(Recommender, FoldIn):
     def contributions(self, history: History, jobs: IndexArray) -> TimeArray:
         """Tell what each job of a history adds to scores; see the port.
 
-        The score is y'x = sum of y' A^-1 c_j y_j over the history.
+        The score is y'x = sum of y' A^-1 c_j y_j over the history, and the lift.
         """
         if not len(history):
             return np.zeros((len(jobs), 0))
@@ -193,6 +215,7 @@ class FactorRecommender(Recommender, FoldIn):
         for start in range(0, len(people), height):
             factors = np.ascontiguousarray(people[start : start + height])
             block = factors @ self._jobs.T
+            block += self._lift
             block[:, barred] = -np.inf
             for row, own, hidden in zip(
                 block, factors, excluded[start : start + height], strict=True
@@ -233,9 +256,9 @@ class FactorRecommender(Recommender, FoldIn):
         neighbours. So it only chooses candidates, all within its error of the k-th best; they
         are scored again in a way that does not depend on the batch.
         """
-        error = ROUNDING * self._longest * float(np.sqrt(factors @ factors))
+        error = ROUNDING * (self._longest * float(np.sqrt(factors @ factors)) + self._highest)
         candidates = _within_reach(scores, k, error)
-        exact = np.einsum("jf,f->j", self._jobs[candidates], factors)
+        exact = np.einsum("jf,f->j", self._jobs[candidates], factors) + self._lift[candidates]
         return best(candidates, exact, k)
 
 

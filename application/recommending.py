@@ -642,7 +642,8 @@ class Recommending:
             jobs, sources = completed
             ids = pool.ids[jobs.jobs].tolist()
             whys = _reasons(model, pool, person, jobs, is_personal, reasons)
-            rows = zip(ids, jobs.scores.tolist(), sources, whys, strict=True)
+            lifts = np.where(is_personal, pool.recommender.lift(jobs.jobs), 0).tolist()
+            rows = zip(ids, jobs.scores.tolist(), sources, lifts, whys, strict=True)
             lists.append(
                 RecommendationList(
                     user_id=person.user_id,
@@ -879,7 +880,8 @@ def _reasons(
         history = model.interactions.history(person.position)
     rows = np.flatnonzero(is_personal)
     jobs, scores = ranked.jobs[rows], ranked.scores[rows]
-    shares = explaining.attributed(recommender.contributions(history, jobs), scores)
+    contributions, lifts = recommender.contributions(history, jobs), pool.recommender.lift(jobs)
+    shares = explaining.attributed(contributions, scores, lifts)
     for row, own, score in zip(rows.tolist(), shares, scores.tolist(), strict=True):
         reasons[row] = explaining.strongest(history, pool.ids, own, score, first)
     return reasons

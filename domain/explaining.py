@@ -42,8 +42,10 @@ class WhyNot:
     source: RecommendationSource | None = None
 
 
-def attributed(contributions: TimeArray, scores: FloatArray) -> TimeArray:
-    """Make contributions add up to the scores that were served.
+def attributed(
+    contributions: TimeArray, scores: FloatArray, lifts: FloatArray | None = None
+) -> TimeArray:
+    """Make contributions and lifts add up to the scores that were served.
 
     A model's stored factors are those of its last step, which differ a little from what a
     history gives anew, and served scores are rounded. What is left over is dealt out to the
@@ -52,15 +54,19 @@ def attributed(contributions: TimeArray, scores: FloatArray) -> TimeArray:
     Args:
         contributions: shape (jobs, history).
         scores: shape (jobs,), as served.
+        lifts: shape (jobs,), what they gained for everybody; None for nothing.
 
     Returns:
-        shape (jobs, history), float64; each row adds up to its score.
+        shape (jobs, history), float64; each row adds up to its score less its lift.
     """
     sizes = np.abs(contributions)
     totals = sizes.sum(axis=1, keepdims=True)
     even = np.full_like(sizes, 1 / max(1, sizes.shape[1]))
     weights = np.divide(sizes, totals, out=even, where=totals > 0)
-    left_over = scores.astype(np.float64) - contributions.sum(axis=1)
+    own = scores.astype(np.float64)
+    if lifts is not None:
+        own -= lifts
+    left_over = own - contributions.sum(axis=1)
     whole: TimeArray = contributions + left_over[:, np.newaxis] * weights
     return whole
 

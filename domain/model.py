@@ -658,8 +658,8 @@ class Reason:
 
     Attributes:
         kinds: what the person did with that job.
-        contribution: in units of the score; those of the whole history add up to it.
-        share: of the score; those of the whole history add up to 1. 0 where the score is.
+        contribution: in units of the score; those of the whole history and the trend add up to it.
+        share: of the score; 0 where the score is.
     """
 
     job_id: int
@@ -675,6 +675,7 @@ class Recommendation:
     Attributes:
         rank: 1 for the best.
         score: comparable only within one list and one source of one model version.
+        trend: the part of the score that comes from what everybody is interested in lately.
         reasons: the strongest first, as many as were asked for; a popular job has none.
     """
 
@@ -682,6 +683,7 @@ class Recommendation:
     job_id: int
     score: float
     source: RecommendationSource
+    trend: float = 0.0
     reasons: tuple[Reason, ...] = ()
 
 

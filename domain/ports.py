@@ -390,6 +390,22 @@ class Recommender(Protocol):
     def arrays(self) -> Arrays:
         """Return what was learned as named arrays, for storing."""
 
+    def lifted(self, lift: FloatArray) -> Recommender:  # noqa: ARG002 - for models that can
+        """Return a model whose scores of jobs are higher for everybody whom it knows.
+
+        Args:
+            lift: shape (jobs,), what is added.
+        """
+        raise TypeError(f"{type(self).__name__} cannot lift jobs")
+
+    def lift(self, jobs: IndexArray) -> FloatArray:
+        """Return what is added to the scores of jobs for everybody, shape (n,).
+
+        Args:
+            jobs: shape (n,), positions.
+        """
+        return np.zeros(len(jobs), dtype=np.float32)
+
     @property
     def job_vectors(self) -> FloatArray | None:
         """Where the jobs stand in the model's own space, shape (jobs, n); None without such."""
@@ -437,7 +453,8 @@ class FoldIn(Protocol):
             jobs: shape (n,), positions.
 
         Returns:
-            shape (n, m); a row's sum is the score that `fold_in` gives, up to rounding.
+            shape (n, m); a row's sum and the job's `lift` are the score that `fold_in` gives, up
+            to rounding.
         """
 
 

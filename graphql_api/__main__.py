@@ -189,6 +189,8 @@ _FITTING = (
     "regularization",
     "alpha",
     "iterations",
+    "trend",
+    "trend_half_life_days",
     "threads",
     "seed",
     "scoring",

@@ -58,6 +58,7 @@ from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
 from domain.significance import Bootstrap
+from domain.trend import Trend
 from domain.tuning import NEIGHBOURHOOD, Values
 from domain.variety import Variety
 from graphql_api.runtime import available_cores
@@ -65,9 +66,6 @@ from graphql_api.settings import EmployerTyping, Settings
 from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
-    # Serving does without the libraries that only training needs
-    from adapters.als import AlsTrainer
-
     # Learning does without the libraries that only serving needs
     from graphql_api.auth import Authenticator
 
@@ -80,11 +78,18 @@ def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
     """Return the trainer that a stored model's record names."""
     from adapters.als import AlsParameters, AlsTrainer
 
-    values = dict(parameters)
+    trend = Trend.of(parameters)
+    values = {name: own for name, own in parameters.items() if name not in trend.parameters}
     name = values.pop("name")
     if name != "als":
         raise TrainingError(f"this release has no trainer {name!r}")
-    return AlsTrainer(AlsParameters(threads=available_cores(), **values))
+    return _trending(AlsTrainer(AlsParameters(threads=available_cores(), **values)), trend)
+
+
+def _trending(trainer: Trainer, trend: Trend) -> Trainer:
+    from adapters.trending import TrendTrainer
+
+    return TrendTrainer(trainer, trend) if trend.weight else trainer
 
 
 def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommender:
@@ -94,10 +99,10 @@ def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommende
     return FactorRecommender.from_arrays(arrays, parameters)
 
 
-def _als_trainer(settings: Settings) -> AlsTrainer:
+def _trainer(settings: Settings) -> Trainer:
     from adapters.als import AlsParameters, AlsTrainer
 
-    return AlsTrainer(
+    als = AlsTrainer(
         AlsParameters(
             factors=settings.factors,
             regularization=settings.regularization,
@@ -106,6 +111,7 @@ def _als_trainer(settings: Settings) -> AlsTrainer:
             threads=settings.threads or available_cores(),
         )
     )
+    return _trending(als, Trend(settings.trend, settings.trend_half_life_days))
 
 
 def _authenticator(settings: Settings, tokens: ApiTokens, clock: Clock) -> Authenticator:
@@ -306,7 +312,7 @@ class Container(containers.DeclarativeContainer):
     authenticator: providers.Provider[Authenticator] = providers.ThreadSafeSingleton(
         _authenticator, settings, tokens, clock
     )
-    trainer: providers.Provider[Trainer] = providers.ThreadSafeSingleton(_als_trainer, settings)
+    trainer: providers.Provider[Trainer] = providers.ThreadSafeSingleton(_trainer, settings)
 
     scoring: providers.Provider[ScoringPolicy] = providers.Factory(
         ScoringPolicy,

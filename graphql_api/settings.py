@@ -21,7 +21,16 @@ from graphql_api.settings_file import read_settings_file
 
 MIN_TOKEN_LENGTH = 16
 
-IN_FILE = ("factors", "regularization", "alpha", "iterations", "seed", "apply_weight")
+IN_FILE = (
+    "factors",
+    "regularization",
+    "alpha",
+    "iterations",
+    "trend",
+    "trend_half_life_days",
+    "seed",
+    "apply_weight",
+)
 """What a settings file may hold: what shapes a model, on whatever machine."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -113,6 +122,10 @@ class Settings(BaseSettings):
     regularization: float = Field(0.05, description="ALS: weight of the vectors' length")
     alpha: float = Field(2.0, description="ALS: confidence = alpha x score")
     iterations: int = Field(15, description="ALS: passes over users and jobs")
+    trend: float = Field(0.0, description="how much jobs gain that many are interested in lately")
+    trend_half_life_days: float = Field(
+        14.0, description="trend: interest counts half after so many days"
+    )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, description="processors to train with; 0 takes all that are available"
     )

@@ -436,11 +436,10 @@ class Reason:
     job: Job = strawberry.field(description="The job of the history.")
     kinds: list[ActivityKind] = strawberry.field(description="What the person did with it.")
     contribution: float = strawberry.field(
-        description="In units of the score. Those of the whole history add up to the score."
+        description="In units of the score. Those of the whole history, and `trend` of the "
+        "recommendation, add up to the score."
     )
-    share: float = strawberry.field(
-        description="Of the score. Those of the whole history add up to 1; one may be negative."
-    )
+    share: float = strawberry.field(description="`contribution` / `score`; may be negative.")
 
 
 @strawberry.input(
@@ -486,6 +485,10 @@ class Recommendation:
         "their share of all interest."
     )
     source: RecommendationSource = strawberry.field(description="Why the job stands here.")
+    trend: float = strawberry.field(
+        description="The part of the score that comes from what everybody is interested in lately, "
+        "0 where the model heeds no trend. Of a POPULAR job it is 0."
+    )
     job: Job = strawberry.field(description="The job.")
     all_reasons: strawberry.Private[list[Reason]]
 
@@ -618,6 +621,7 @@ class RecommendationList:
                     rank=item.rank,
                     score=item.score,
                     source=item.source,
+                    trend=item.trend,
                     job=jobs[item.job_id],
                     all_reasons=[
                         Reason(

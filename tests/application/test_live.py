@@ -78,7 +78,7 @@ def learned(trainer: Trainer | None = None) -> tuple[Interactions, Recommender]:
         if job % 2 == user // 10 and (user + job) % 5
     ]
     interactions = interactions_of(events)
-    trainer = trainer or AlsTrainer(AlsParameters(factors=4, iterations=4))
+    trainer = trainer or AlsTrainer(AlsParameters(factors=2, iterations=15))
     return interactions, trainer.fit(interactions, 1, nobody)
 
 
