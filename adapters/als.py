@@ -20,7 +20,7 @@ from adapters.als_team import Team, TeamAls
 from adapters.factors import FactorRecommender, HalfStep
 from domain.errors import InputError, NothingToLearn, TrainingError
 from domain.model import Interactions
-from domain.ports import OnProgress, Recommender, Trainer
+from domain.ports import OnProgress, Trainer
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ class AlsTrainer(Trainer):
         with Team(self._parameters.threads - 1) as team:
             yield AlsTrainer(self._parameters, team)
 
-    def fit(self, interactions: Interactions, seed: int, on_progress: OnProgress) -> Recommender:
+    def fit(
+        self, interactions: Interactions, seed: int, on_progress: OnProgress
+    ) -> FactorRecommender:
         """Learn factors; see the port.
 
         Raises:

@@ -8,19 +8,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import csr_matrix
 
+from adapters.neighbours import NEIGHBOURS, binary, nearest
 from domain.errors import InputError, NothingToLearn
 from domain.model import BoolArray, FloatArray, IndexArray, Interactions
 from domain.ports import Arrays, OnProgress, Recipe, Recommender, Trainer
 from domain.ranking import Ranked, RankingPolicy, best
 from domain.scoring import faded, latest_marked, one_each
 
-NEIGHBOURS = 100
 HALF_LIFE_DAYS = 14.0
 
 _BLOCK_ROWS = 256
-"""Jobs and people are worked on in blocks of so many, whose products stay small."""
+"""People are worked on in blocks of so many, whose products stay small."""
 
 
 def baselines(
@@ -113,7 +113,7 @@ def item_knn(neighbours: int = NEIGHBOURS) -> Trainer:
         raise InputError(f"neighbours {neighbours} is below 1", "neighbours")
 
     def learn(known: Interactions, _seed: int) -> Recommender:
-        return NeighbourRecommender(_profiles(known), _nearest(known, neighbours))
+        return NeighbourRecommender(_profiles(known), nearest(known, neighbours))
 
     return BaselineTrainer("item-knn", learn, neighbours=neighbours)
 
@@ -244,26 +244,4 @@ def _profiles(known: Interactions) -> csr_matrix:
     chosen = known.scores == np.repeat(highest, np.diff(known.indptr))
     indptr = np.concatenate([[0], np.cumsum(chosen)])[known.indptr]
     indices = known.indices[chosen]
-    return csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=known.shape)
-
-
-def _nearest(known: Interactions, neighbours: int) -> csr_matrix:
-    """Return the cosines of each job's nearest neighbours, shape (jobs, jobs)."""
-    values = np.ones(len(known.indices), dtype=np.float32)
-    user_items = csr_matrix((values, known.indices, known.indptr), shape=known.shape)
-    lengths = np.sqrt(np.bincount(known.indices, minlength=known.shape[1]))
-    item_users = user_items.T.tocsr()
-    blocks = []
-    for start in range(0, known.shape[1], _BLOCK_ROWS):
-        common = item_users[start : start + _BLOCK_ROWS] @ user_items
-        ranked = []
-        for row in range(common.shape[0]):
-            jobs, values = _row(common, row)
-            cosines = values / (lengths[start + row] * lengths[jobs])
-            others = jobs != start + row
-            ranked.append(best(jobs[others], cosines[others].astype(np.float32), neighbours))
-        indptr = np.cumsum([0, *map(len, ranked)])
-        jobs = np.concatenate([each.jobs for each in ranked])
-        scores = np.concatenate([each.scores for each in ranked])
-        blocks.append(csr_matrix((scores, jobs, indptr), shape=common.shape))
-    return vstack(blocks, format="csr")
+    return binary(indices, indptr, known.shape)

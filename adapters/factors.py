@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
+from adapters.neighbours import Neighbourhood, Neighbours
 from domain.errors import SnapshotCorrupt
 from domain.model import BoolArray, FloatArray, History, IndexArray, TimeArray
 from domain.ports import Arrays, FoldIn, Recommender
@@ -49,15 +51,17 @@ class HalfStep:
 
 
 class FactorRecommender(Recommender, FoldIn):
-    """Ranks by inner product of factors and lift, and finds similar jobs by their cosine.
+    """Ranks by inner product of factors, and finds similar jobs by their cosine.
 
-    A history becomes the factors of a person by the half-step that trained the model, exactly.
+    A history becomes the factors of a person by the half-step that trained the model, exactly. To
+    the products come what neighbours of the person's jobs add, and what a job gains for everybody.
 
     Args:
         user_factors: shape (users, factors), float32; may be memory-mapped.
         job_factors: shape (jobs, factors), float32; may be memory-mapped.
         step: how the model was trained.
         lift: shape (jobs,), what each job's score gains for everybody; None for nothing.
+        neighbourhood: None where neighbours add nothing.
         learned: so many of the jobs, the first, make up Y'Y; the others came later. All at -1.
 
     Raises:
@@ -70,6 +74,7 @@ class FactorRecommender(Recommender, FoldIn):
         job_factors: FloatArray,
         step: HalfStep | None = None,
         lift: FloatArray | None = None,
+        neighbourhood: Neighbourhood | None = None,
         *,
         learned: int = -1,
     ) -> None:
@@ -92,10 +97,10 @@ class FactorRecommender(Recommender, FoldIn):
         self._jobs = job_factors
         self._step = step or HalfStep()
         self._lift = np.zeros(len(job_factors), dtype=np.float32) if lift is None else lift
+        self._neighbourhood = neighbourhood
         self._learned = len(job_factors) if learned < 0 else learned
         self._norms: FloatArray = np.sqrt(np.einsum("jf,jf->j", job_factors, job_factors))
         self._longest = float(self._norms.max(initial=0.0))
-        self._highest = float(np.abs(self._lift).max(initial=0.0))
 
     @classmethod
     def from_arrays(
@@ -109,16 +114,20 @@ class FactorRecommender(Recommender, FoldIn):
         Raises:
             SnapshotCorrupt: an array is missing, or shapes or types do not fit together.
         """
-        step = HalfStep.of(parameters or {})
+        parameters = parameters or {}
+        weight = Neighbours.of(parameters).weight
         try:
-            return cls(arrays["user_factors"], arrays["job_factors"], step, arrays.get("lift"))
+            users, jobs = arrays["user_factors"], arrays["job_factors"]
         except KeyError as error:
             raise SnapshotCorrupt(f"the snapshot holds no array {error}") from error
+        neighbourhood = Neighbourhood.from_arrays(arrays, weight) if weight else None
+        return cls(users, jobs, HalfStep.of(parameters), arrays.get("lift"), neighbourhood)
 
     def arrays(self) -> Arrays:
-        """Return the factors as named arrays, and the lift where there is one."""
+        """Return the factors as named arrays, and what else there is."""
         lift = {"lift": self._lift} if self._lift.any() else {}
-        return {"user_factors": self._users, "job_factors": self._jobs, **lift}
+        near = {} if self._neighbourhood is None else self._neighbourhood.arrays()
+        return {"user_factors": self._users, "job_factors": self._jobs, **lift, **near}
 
     @property
     def job_vectors(self) -> FloatArray:
@@ -134,12 +143,17 @@ class FactorRecommender(Recommender, FoldIn):
             np.concatenate([self._jobs, vectors]),
             self._step,
             np.concatenate([self._lift, usual]),
+            self._neighbourhood and self._neighbourhood.with_jobs(len(vectors)),
             learned=self._learned,
         )
 
     def lifted(self, lift: FloatArray) -> FactorRecommender:
-        """Return the same with other lifts; see the port."""
-        return FactorRecommender(self._users, self._jobs, self._step, lift, learned=self._learned)
+        """Return the same with other lifts, shape (jobs,)."""
+        return FactorRecommender(self._users, self._jobs, self._step, lift, self._neighbourhood)
+
+    def beside(self, neighbourhood: Neighbourhood) -> FactorRecommender:
+        """Return the same with other neighbours."""
+        return FactorRecommender(self._users, self._jobs, self._step, self._lift, neighbourhood)
 
     def lift(self, jobs: IndexArray) -> FloatArray:
         """Return what the scores of jobs gain for everybody; see the port."""
@@ -154,7 +168,9 @@ class FactorRecommender(Recommender, FoldIn):
         """
         if len(users) and not 0 <= users.min() <= users.max() < len(self._users):
             raise IndexError(f"positions reach from {users.min()} to {users.max()}")
-        return self._ranked(self._users[users], k, eligible, excluded)
+        near = self._neighbourhood
+        gains = None if near is None else near.of_users(users)
+        return self._ranked(self._users[users], gains, k, eligible, excluded)
 
     def fold_in(
         self,
@@ -169,17 +185,21 @@ class FactorRecommender(Recommender, FoldIn):
             if len(history):
                 system, weighted = self._equations(history)
                 factors[row] = np.linalg.solve(system, weighted.sum(axis=1))
-        return self._ranked(factors, k, eligible, excluded)
+        near = self._neighbourhood
+        gains = None if near is None else near.of_jobs([history.jobs for history in histories])
+        return self._ranked(factors, gains, k, eligible, excluded)
 
     def contributions(self, history: History, jobs: IndexArray) -> TimeArray:
         """Tell what each job of a history adds to scores; see the port.
 
-        The score is y'x = sum of y' A^-1 c_j y_j over the history, and the lift.
+        The score is y'x = sum of y' A^-1 c_j y_j over the history, and what else is added.
         """
         if not len(history):
             return np.zeros((len(jobs), 0))
         system, weighted = self._equations(history)
         found: TimeArray = self._jobs[jobs].astype(np.float64) @ np.linalg.solve(system, weighted)
+        if self._neighbourhood is not None:
+            found += self._neighbourhood.contributions(history.jobs, jobs)
         return found
 
     def _equations(self, history: History) -> tuple[TimeArray, TimeArray]:
@@ -204,9 +224,19 @@ class FactorRecommender(Recommender, FoldIn):
         return gram
 
     def _ranked(
-        self, people: FloatArray, k: int, eligible: BoolArray, excluded: Sequence[IndexArray]
+        self,
+        people: FloatArray,
+        gains: csr_matrix | None,
+        k: int,
+        eligible: BoolArray,
+        excluded: Sequence[IndexArray],
     ) -> list[Ranked]:
-        """Rank jobs for people by their factors, shape (people, factors)."""
+        """Rank jobs for people.
+
+        Args:
+            people: shape (people, factors).
+            gains: shape (people, jobs), what neighbours add; None for nothing.
+        """
         if k < 1 or not len(self._jobs):
             return [Ranked.nothing()] * len(people)
         barred = ~eligible
@@ -215,14 +245,26 @@ class FactorRecommender(Recommender, FoldIn):
         for start in range(0, len(people), height):
             factors = np.ascontiguousarray(people[start : start + height])
             block = factors @ self._jobs.T
-            block += self._lift
+            added = self._added(
+                None if gains is None else gains[start : start + height], block.shape
+            )
+            if added is not None:
+                block += added
             block[:, barred] = -np.inf
-            for row, own, hidden in zip(
-                block, factors, excluded[start : start + height], strict=True
+            for place, (row, own, hidden) in enumerate(
+                zip(block, factors, excluded[start : start + height], strict=True)
             ):
                 row[hidden] = -np.inf
-                lists.append(self._top(row, own, k) if own.any() else Ranked.nothing())
+                extra = None if added is None else added[place]
+                lists.append(self._top(row, own, extra, k) if own.any() else Ranked.nothing())
         return lists
+
+    def _added(self, gains: csr_matrix | None, shape: tuple[int, ...]) -> FloatArray | None:
+        """Return what people's products gain, shape (people, jobs); None for nothing."""
+        if gains is not None:
+            added: FloatArray = self._lift + gains.toarray()
+            return added
+        return np.broadcast_to(self._lift, shape) if self._lift.any() else None
 
     def similar(self, job: int, k: int, eligible: BoolArray) -> Ranked:
         """Rank jobs by cosine, never the job itself; see the port."""
@@ -249,16 +291,26 @@ class FactorRecommender(Recommender, FoldIn):
         cosines: FloatArray = np.clip(units @ units.T, -1, 1)
         return cosines
 
-    def _top(self, scores: FloatArray, factors: FloatArray, k: int) -> Ranked:
+    def _top(
+        self, scores: FloatArray, factors: FloatArray, added: FloatArray | None, k: int
+    ) -> Ranked:
         """Return the best k of one person's scores; barred jobs are at -inf.
+
+        Args:
+            scores: shape (jobs,), products and what is added to them.
+            added: shape (jobs,), what is added; None for nothing.
 
         A matrix product rounds differently for a batch than for one person, and could swap
         neighbours. So it only chooses candidates, all within its error of the k-th best; they
         are scored again in a way that does not depend on the batch.
         """
-        error = ROUNDING * (self._longest * float(np.sqrt(factors @ factors)) + self._highest)
-        candidates = _within_reach(scores, k, error)
-        exact = np.einsum("jf,f->j", self._jobs[candidates], factors) + self._lift[candidates]
+        largest = self._longest * float(np.sqrt(factors @ factors))
+        if added is not None:
+            largest += float(np.abs(added).max())
+        candidates = _within_reach(scores, k, ROUNDING * largest)
+        exact = np.einsum("jf,f->j", self._jobs[candidates], factors)
+        if added is not None:
+            exact += added[candidates]
         return best(candidates, exact, k)
 
 

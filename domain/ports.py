@@ -390,14 +390,6 @@ class Recommender(Protocol):
     def arrays(self) -> Arrays:
         """Return what was learned as named arrays, for storing."""
 
-    def lifted(self, lift: FloatArray) -> Recommender:  # noqa: ARG002 - for models that can
-        """Return a model whose scores of jobs are higher for everybody whom it knows.
-
-        Args:
-            lift: shape (jobs,), what is added.
-        """
-        raise TypeError(f"{type(self).__name__} cannot lift jobs")
-
     def lift(self, jobs: IndexArray) -> FloatArray:
         """Return what is added to the scores of jobs for everybody, shape (n,).
 

@@ -189,6 +189,8 @@ _FITTING = (
     "regularization",
     "alpha",
     "iterations",
+    "neighbour_weight",
+    "neighbours",
     "trend",
     "trend_half_life_days",
     "threads",

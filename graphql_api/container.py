@@ -24,6 +24,7 @@ from adapters.jsonl import (
 )
 from adapters.live_log import JsonlRecentActivities
 from adapters.lmdb_catalog import LmdbCatalog
+from adapters.neighbours import Neighbours
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from application.cataloguing import Cataloguing
@@ -66,6 +67,9 @@ from graphql_api.settings import EmployerTyping, Settings
 from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
+    # Serving does without the libraries that only training needs
+    from adapters.als import AlsTrainer
+
     # Learning does without the libraries that only serving needs
     from graphql_api.auth import Authenticator
 
@@ -78,23 +82,18 @@ def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
     """Return the trainer that a stored model's record names."""
     from adapters.als import AlsParameters, AlsTrainer
 
-    trend = Trend.of(parameters)
-    values = {name: own for name, own in parameters.items() if name not in trend.parameters}
-    name = values.pop("name")
-    if name != "als":
-        raise TrainingError(f"this release has no trainer {name!r}")
-    return _trending(AlsTrainer(AlsParameters(threads=available_cores(), **values)), trend)
-
-
-def _trending(trainer: Trainer, trend: Trend) -> Trainer:
-    from adapters.trending import TrendTrainer
-
-    return TrendTrainer(trainer, trend) if trend.weight else trainer
+    if parameters["name"] not in {"als", "blend"}:
+        raise TrainingError(f"this release has no trainer {parameters['name']!r}")
+    neighbours, trend = Neighbours.of(parameters), Trend.of(parameters)
+    known = {"name", *neighbours.parameters, *trend.parameters}
+    values = {name: value for name, value in parameters.items() if name not in known}
+    als = AlsTrainer(AlsParameters(threads=available_cores(), **values))
+    return _blended(als, neighbours, trend)
 
 
 def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommender:
     """Return what the trainer that a stored model's record names has learned."""
-    if parameters["name"] != "als":
+    if parameters["name"] not in {"als", "blend"}:
         raise SnapshotCorrupt(f"this release has no trainer {parameters['name']!r}")
     return FactorRecommender.from_arrays(arrays, parameters)
 
@@ -111,7 +110,14 @@ def _trainer(settings: Settings) -> Trainer:
             threads=settings.threads or available_cores(),
         )
     )
-    return _trending(als, Trend(settings.trend, settings.trend_half_life_days))
+    neighbours = Neighbours(settings.neighbour_weight, settings.neighbours)
+    return _blended(als, neighbours, Trend(settings.trend, settings.trend_half_life_days))
+
+
+def _blended(als: AlsTrainer, neighbours: Neighbours, trend: Trend) -> Trainer:
+    from adapters.blending import BlendTrainer
+
+    return BlendTrainer(als, neighbours, trend) if neighbours.weight or trend.weight else als
 
 
 def _authenticator(settings: Settings, tokens: ApiTokens, clock: Clock) -> Authenticator:

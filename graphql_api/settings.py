@@ -26,6 +26,8 @@ IN_FILE = (
     "regularization",
     "alpha",
     "iterations",
+    "neighbour_weight",
+    "neighbours",
     "trend",
     "trend_half_life_days",
     "seed",
@@ -122,6 +124,10 @@ class Settings(BaseSettings):
     regularization: float = Field(0.05, description="ALS: weight of the vectors' length")
     alpha: float = Field(2.0, description="ALS: confidence = alpha x score")
     iterations: int = Field(15, description="ALS: passes over users and jobs")
+    neighbour_weight: float = Field(
+        0.0, description="what neighbours of a person's jobs add to scores; 0: nothing"
+    )
+    neighbours: int = Field(100, description="so many neighbours of each job are kept")
     trend: float = Field(0.0, description="how much jobs gain that many are interested in lately")
     trend_half_life_days: float = Field(
         14.0, description="trend: interest counts half after so many days"

@@ -1,0 +1,179 @@
+"""Which jobs the same people do: the cosine neighbours of jobs, and what they add to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, vstack
+
+from domain.errors import InputError, SnapshotCorrupt
+from domain.model import FloatArray, IndexArray, Interactions
+from domain.ports import Arrays
+from domain.ranking import best
+
+NEIGHBOURS = 100
+
+_BLOCK_ROWS = 256
+"""Jobs are worked on in blocks of so many, whose products stay small."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What the neighbours of a person's jobs add to the scores of a model.
+
+    A job gains `weight` times the sum of its cosines to the jobs of the person that hold it among
+    their nearest; each job of the person counts once.
+
+    Attributes:
+        weight: 0 for no such part.
+        nearest: so many neighbours of each job are kept.
+
+    Raises:
+        InputError: a value is out of bounds.
+    """
+
+    weight: float = 0.0
+    nearest: int = NEIGHBOURS
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < float("inf"):
+            raise InputError(
+                f"neighbour_weight {self.weight} is not a finite number of at least 0",
+                "neighbour_weight",
+            )
+        if not 1 <= self.nearest <= 10_000:
+            raise InputError(f"neighbours {self.nearest} is not in 1..10,000", "neighbours")
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Neighbours:
+        """Return what a stored model's record names; none where it names none."""
+        return cls(
+            parameters.get("neighbour_weight", 0.0), parameters.get("neighbours", NEIGHBOURS)
+        )
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What `of` reads; nothing where neighbours add nothing."""
+        if not self.weight:
+            return {}
+        return {"neighbour_weight": self.weight, "neighbours": self.nearest}
+
+    def learn(self, known: Interactions) -> Neighbourhood:
+        """Find the neighbours of all jobs."""
+        return Neighbourhood(
+            binary(known.indices, known.indptr, known.shape),
+            nearest(known, self.nearest),
+            self.weight,
+        )
+
+
+class Neighbourhood:
+    """Neighbours that were learned, and whose jobs they belong to.
+
+    Args:
+        profiles: shape (users, jobs), 1 for each job that a person did.
+        nearest: shape (jobs, jobs), row by row the cosines of a job's neighbours.
+        weight: what the sum of cosines is multiplied with.
+    """
+
+    def __init__(self, profiles: csr_matrix, nearest: csr_matrix, weight: float) -> None:
+        self._profiles = profiles
+        self._nearest = nearest
+        self._weight = np.float32(weight)
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, weight: float) -> Neighbourhood:
+        """Return the neighbourhood of a stored model, whose interactions are the profiles.
+
+        Raises:
+            SnapshotCorrupt: an array is missing, or they do not fit together.
+        """
+        try:
+            shape = len(arrays["user_ids"]), len(arrays["job_ids"])
+            parts = (arrays[f"nearest_{part}"] for part in ("data", "indices", "indptr"))
+            return cls(
+                binary(arrays["indices"], arrays["indptr"], shape),
+                csr_matrix(tuple(parts), shape=(shape[1], shape[1])),
+                weight,
+            )
+        except (KeyError, ValueError) as error:
+            raise SnapshotCorrupt(f"the snapshot holds no usable neighbours: {error}") from error
+
+    def arrays(self) -> Arrays:
+        """Return the neighbours as named arrays; the profiles are the model's interactions."""
+        return {
+            f"nearest_{part}": getattr(self._nearest, part)
+            for part in ("data", "indices", "indptr")
+        }
+
+    def with_jobs(self, count: int) -> Neighbourhood:
+        """Return the same with so many further jobs, which are nobody's neighbours."""
+        users, jobs = self._profiles.shape
+        indptr = np.concatenate([self._nearest.indptr, [self._nearest.indptr[-1]] * count])
+        return Neighbourhood(
+            csr_matrix(
+                (self._profiles.data, self._profiles.indices, self._profiles.indptr),
+                shape=(users, jobs + count),
+            ),
+            csr_matrix(
+                (self._nearest.data, self._nearest.indices, indptr),
+                shape=(jobs + count, jobs + count),
+            ),
+            float(self._weight),
+        )
+
+    def of_users(self, users: IndexArray) -> csr_matrix:
+        """Return what people's scores gain, shape (n, jobs)."""
+        return self._gains(self._profiles[users])
+
+    def of_jobs(self, histories: list[IndexArray]) -> csr_matrix:
+        """Return the same for people who did jobs, shape (n, jobs)."""
+        indptr = np.cumsum([0, *map(len, histories)])
+        jobs = np.concatenate([np.empty(0, dtype=np.int64), *histories])
+        return self._gains(binary(jobs, indptr, (len(histories), self._nearest.shape[0])))
+
+    def contributions(self, history: IndexArray, jobs: IndexArray) -> FloatArray:
+        """Return what each job of a history adds to the scores of jobs, shape (jobs, history)."""
+        added: FloatArray = self._weight * self._nearest[history][:, jobs].toarray().T
+        return added
+
+    def _gains(self, profiles: csr_matrix) -> csr_matrix:
+        gains = profiles @ self._nearest
+        gains.data *= self._weight
+        return gains
+
+
+def binary(
+    indices: NDArray[np.integer], indptr: NDArray[np.integer], shape: tuple[int, int]
+) -> csr_matrix:
+    """Return rows as a matrix of ones."""
+    return csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=shape)
+
+
+def nearest(known: Interactions, neighbours: int) -> csr_matrix:
+    """Return the cosines of each job's nearest neighbours, shape (jobs, jobs).
+
+    The cosine of two jobs is that of their people, each person counting once.
+    """
+    user_items = binary(known.indices, known.indptr, known.shape)
+    lengths = np.sqrt(np.bincount(known.indices, minlength=known.shape[1]))
+    item_users = user_items.T.tocsr()
+    blocks = []
+    for start in range(0, known.shape[1], _BLOCK_ROWS):
+        common = item_users[start : start + _BLOCK_ROWS] @ user_items
+        ranked = []
+        for row in range(common.shape[0]):
+            inside = slice(common.indptr[row], common.indptr[row + 1])
+            jobs, counts = common.indices[inside].astype(np.int64), common.data[inside]
+            cosines = counts / (lengths[start + row] * lengths[jobs])
+            others = jobs != start + row
+            ranked.append(best(jobs[others], cosines[others].astype(np.float32), neighbours))
+        indptr = np.cumsum([0, *map(len, ranked)])
+        jobs = np.concatenate([each.jobs for each in ranked])
+        scores = np.concatenate([each.scores for each in ranked])
+        blocks.append(csr_matrix((scores, jobs, indptr), shape=common.shape))
+    return vstack(blocks, format="csr")
