@@ -25,8 +25,9 @@ _BLOCK_ROWS = 256
 class Neighbours:
     """What the neighbours of a person's jobs add to the scores of a model.
 
-    A job gains `weight` times the sum of its cosines to the jobs of the person that hold it among
-    their nearest; each job of the person counts once.
+    To a person who did n jobs, a job gains weight / sqrt(n) times the sum of its cosines to those
+    of them that hold it among their nearest. Scores of ALS do not grow with n; sums of cosines do,
+    and would drown them.
 
     Attributes:
         weight: 0 for no such part.
@@ -77,7 +78,7 @@ class Neighbourhood:
     Args:
         profiles: shape (users, jobs), 1 for each job that a person did.
         nearest: shape (jobs, jobs), row by row the cosines of a job's neighbours.
-        weight: what the sum of cosines is multiplied with.
+        weight: see `Neighbours`.
     """
 
     def __init__(self, profiles: csr_matrix, nearest: csr_matrix, weight: float) -> None:
@@ -138,12 +139,14 @@ class Neighbourhood:
 
     def contributions(self, history: IndexArray, jobs: IndexArray) -> FloatArray:
         """Return what each job of a history adds to the scores of jobs, shape (jobs, history)."""
-        added: FloatArray = self._weight * self._nearest[history][:, jobs].toarray().T
+        scale = self._weight / np.sqrt(np.float32(len(history)))
+        added: FloatArray = scale * self._nearest[history][:, jobs].toarray().T
         return added
 
     def _gains(self, profiles: csr_matrix) -> csr_matrix:
         gains = profiles @ self._nearest
-        gains.data *= self._weight
+        jobs = np.maximum(1, np.diff(profiles.indptr)).astype(np.float32)
+        gains.data *= np.repeat(self._weight / np.sqrt(jobs), np.diff(gains.indptr))
         return gains
 
 

@@ -132,7 +132,7 @@ def test_a_lift_that_does_not_fit_is_refused(lift: FloatArray) -> None:
 NEIGHBOURS = Neighbours(0.5, 4)
 
 
-def test_scores_are_the_models_own_and_half_the_cosines() -> None:
+def test_scores_are_the_models_own_and_half_the_cosines_by_the_root_of_jobs() -> None:
     known = interactions()
     plain = PLAIN.fit(known, 1, nobody)
     blended = BlendTrainer(PLAIN, NEIGHBOURS, Trend()).fit(known, 1, nobody)
@@ -149,7 +149,7 @@ def test_scores_are_the_models_own_and_half_the_cosines() -> None:
     ):
         expected = np.zeros(12, np.float32)
         expected[before.jobs] = before.scores
-        expected += 0.5 * done[person] @ cosines
+        expected += 0.5 * done[person] @ cosines / np.sqrt(done[person].sum())
         assert after.scores == pytest.approx(expected[after.jobs], rel=1e-5, abs=1e-6)
         assert sorted(after.scores.tolist(), reverse=True) == after.scores.tolist()
 
