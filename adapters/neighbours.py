@@ -13,7 +13,6 @@ from scipy.sparse import csr_matrix, vstack
 from domain.errors import InputError, SnapshotCorrupt
 from domain.model import FloatArray, IndexArray, Interactions
 from domain.ports import Arrays
-from domain.ranking import best
 
 NEIGHBOURS = 100
 
@@ -160,23 +159,31 @@ def binary(
 def nearest(known: Interactions, neighbours: int) -> csr_matrix:
     """Return the cosines of each job's nearest neighbours, shape (jobs, jobs).
 
-    The cosine of two jobs is that of their people, each person counting once.
+    The cosine of two jobs is that of their people, each person counting once. Of equal ones at
+    the end, those of the lowest ids are kept.
     """
     user_items = binary(known.indices, known.indptr, known.shape)
-    lengths = np.sqrt(np.bincount(known.indices, minlength=known.shape[1]))
+    lengths = np.sqrt(np.bincount(known.indices, minlength=known.shape[1])).astype(np.float32)
     item_users = user_items.T.tocsr()
     blocks = []
     for start in range(0, known.shape[1], _BLOCK_ROWS):
-        common = item_users[start : start + _BLOCK_ROWS] @ user_items
-        ranked = []
-        for row in range(common.shape[0]):
-            inside = slice(common.indptr[row], common.indptr[row + 1])
-            jobs, counts = common.indices[inside].astype(np.int64), common.data[inside]
-            cosines = counts / (lengths[start + row] * lengths[jobs])
-            others = jobs != start + row
-            ranked.append(best(jobs[others], cosines[others].astype(np.float32), neighbours))
-        indptr = np.cumsum([0, *map(len, ranked)])
-        jobs = np.concatenate([each.jobs for each in ranked])
-        scores = np.concatenate([each.scores for each in ranked])
-        blocks.append(csr_matrix((scores, jobs, indptr), shape=common.shape))
+        block = item_users[start : start + _BLOCK_ROWS] @ user_items
+        counts = np.diff(block.indptr)
+        rows = np.repeat(np.arange(start, start + len(counts)), counts)
+        block.data /= lengths[rows] * lengths[block.indices]
+        block.data[block.indices == rows] = 0
+        for row in np.flatnonzero(counts > neighbours):
+            inside = slice(block.indptr[row], block.indptr[row + 1])
+            _keep_largest(block.data[inside], block.indices[inside], neighbours)
+        block.eliminate_zeros()
+        blocks.append(block)
     return vstack(blocks, format="csr")
+
+
+def _keep_largest(values: FloatArray, jobs: NDArray[np.integer], count: int) -> None:
+    """Set all but the largest values to 0; of equal ones, those of the first jobs stay."""
+    least = np.partition(values, len(values) - count)[len(values) - count]
+    ties = np.flatnonzero(values == least)
+    spare = count - np.count_nonzero(values > least)
+    values[values < least] = 0
+    values[ties[np.argsort(jobs[ties])[spare:]]] = 0
