@@ -29,9 +29,8 @@ class BlendTrainer(Trainer):
     @property
     def parameters(self) -> Mapping[str, Any]:
         """Those of ALS, of the neighbours and of the trend; a part without weight has none."""
-        name = {"name": "blend"} if self._neighbours.weight else {}
         parts = {**self._neighbours.parameters, **self._trend.parameters}
-        return {**self._als.parameters, **name, **parts}
+        return {**self._als.parameters, "name": "blend", **parts}
 
     @property
     def steps(self) -> int:

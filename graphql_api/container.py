@@ -98,10 +98,10 @@ def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommende
     return FactorRecommender.from_arrays(arrays, parameters)
 
 
-def _trainer(settings: Settings) -> Trainer:
+def _als(settings: Settings) -> AlsTrainer:
     from adapters.als import AlsParameters, AlsTrainer
 
-    als = AlsTrainer(
+    return AlsTrainer(
         AlsParameters(
             factors=settings.factors,
             regularization=settings.regularization,
@@ -110,8 +110,12 @@ def _trainer(settings: Settings) -> Trainer:
             threads=settings.threads or available_cores(),
         )
     )
+
+
+def _trainer(settings: Settings) -> Trainer:
     neighbours = Neighbours(settings.neighbour_weight, settings.neighbours)
-    return _blended(als, neighbours, Trend(settings.trend, settings.trend_half_life_days))
+    trend = Trend(settings.trend, settings.trend_half_life_days)
+    return _blended(_als(settings), neighbours, trend)
 
 
 def _blended(als: AlsTrainer, neighbours: Neighbours, trend: Trend) -> Trainer:
@@ -127,6 +131,7 @@ def _authenticator(settings: Settings, tokens: ApiTokens, clock: Clock) -> Authe
 
 
 def _evaluating(
+    settings: Settings,
     log: JsonlActivityLog,
     trainer: Trainer,
     scoring: ScoringPolicy,
@@ -137,10 +142,13 @@ def _evaluating(
 ) -> Evaluating:
     from adapters.baselines import baselines
 
+    recipe = Recipe(trainer.parameters["name"], scoring.score, trainer)
+    # What ALS does alone stands beside, so that an owner sees what the rest is good for
+    alone = Recipe("als", scoring.score, _als(settings))
     return Evaluating(
         log=log,
-        recipe=Recipe(trainer.parameters["name"], scoring.score, trainer),
-        baselines=baselines(),
+        recipe=recipe,
+        baselines=baselines() if recipe.name == alone.name else (alone, *baselines()),
         models=models,
         snapshots=snapshots,
         bootstrap=Bootstrap(seed=learning.seed),
@@ -395,6 +403,7 @@ class Container(containers.DeclarativeContainer):
     )
     evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
         _evaluating,
+        settings,
         activity_log,
         trainer,
         scoring,

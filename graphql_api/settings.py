@@ -125,10 +125,12 @@ class Settings(BaseSettings):
     alpha: float = Field(2.0, description="ALS: confidence = alpha x score")
     iterations: int = Field(15, description="ALS: passes over users and jobs")
     neighbour_weight: float = Field(
-        0.0, description="what neighbours of a person's jobs add to scores; 0: nothing"
+        0.4, description="what neighbours of a person's jobs add to scores; 0: nothing"
     )
     neighbours: int = Field(100, description="so many neighbours of each job are kept")
-    trend: float = Field(0.0, description="how much jobs gain that many are interested in lately")
+    trend: float = Field(
+        50.0, description="how much jobs gain in which many are interested lately; 0: nothing"
+    )
     trend_half_life_days: float = Field(
         14.0, description="trend: interest counts half after so many days"
     )

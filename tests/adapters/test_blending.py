@@ -88,6 +88,7 @@ def test_parameters_tell_both() -> None:
     trainer = BlendTrainer(PLAIN, Neighbours(), TREND)
     assert trainer.parameters == {
         **PLAIN.parameters,
+        "name": "blend",
         "trend": 50.0,
         "trend_half_life_days": 14.0,
     }
