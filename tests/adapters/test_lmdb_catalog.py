@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,13 @@ import pytest
 from adapters.lmdb_catalog import LmdbCatalog
 from domain.errors import CatalogUnavailable, InputError
 from domain.model import Job, JobFilter
-from domain.ports import Change
-from tests.contracts import CatalogImportContract, ImportedCatalog, at
+from domain.ports import CatalogStore, Change
+from tests.contracts import (
+    CatalogImportContract,
+    CatalogStoreContract,
+    ImportedCatalog,
+    at,
+)
 
 
 @pytest.fixture
@@ -65,28 +72,82 @@ def test_compacting_gives_space_back_and_keeps_what_is_there(store: LmdbCatalog)
     assert store.close_jobs([0]) == [Change.UPDATED]
 
 
-def test_compacting_is_refused_while_another_process_has_the_store_open(store: LmdbCatalog) -> None:
-    store.upsert_jobs([Job(1)])
-    folder = store._folder  # noqa: SLF001 - where the other process finds it
-    script = (
-        "import sys; from pathlib import Path; from adapters.lmdb_catalog import LmdbCatalog;"
-        "store = LmdbCatalog(Path(sys.argv[1])); print(store.revision, flush=True);"
-        "sys.stdin.read(); print(list(store.jobs([1])))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        with pytest.raises(InputError, match="another process uses the catalogue"):
-            store.compact()
-        told, _ = other.communicate()
-    assert told == "[1]\n"
+_COMPACTING = """
+import sys
+from pathlib import Path
+from adapters.lmdb_catalog import LmdbCatalog
+
+store = LmdbCatalog(Path(sys.argv[1]), 1 << 20)
+while True:
     store.compact()
-    assert set(store.jobs([1])) == {1}
+    print("compacted", flush=True)
+"""
+
+
+@contextmanager
+def compacting(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Let another process compact a store all the time."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _COMPACTING, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "compacted\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+class TestCatalogStoreWhileItIsCompacted(CatalogStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[CatalogStore]:
+        with compacting(tmp_path):
+            yield LmdbCatalog(tmp_path)
+
+
+@pytest.mark.slow
+class TestCatalogImportWhileItIsCompacted(CatalogImportContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[ImportedCatalog]:
+        with compacting(tmp_path):
+            yield LmdbCatalog(tmp_path)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_while_another_process_compacts_and_is_killed_at_any_moment(
+    tmp_path: Path,
+) -> None:
+    random = np.random.default_rng(5)
+    store = LmdbCatalog(tmp_path)
+    added, places, changes = 0, set(), [0]
+    store.upsert_jobs([Job(1_000_000 + id_, description="x" * 9_000) for id_ in range(300)])
+    for _ in range(30):
+        with compacting(tmp_path) as process:
+            end = time.monotonic() + random.uniform(0, 0.08)
+            while time.monotonic() < end:
+                assert store.upsert_jobs([Job(added)]) == [Change.CREATED]
+                added += 1
+                assert store.counts([JobFilter()]) == [300 + added]
+                changes.append(store.revision)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        # Whoever was there all along and whoever comes now see the same
+        places.add((tmp_path / "current").readlink())
+        held = set(range(added)) | set(range(1_000_000, 1_000_300))
+        assert set(store.jobs(list(held))) == held
+        script = f"import sys; {_OPEN}; print(len(store.jobs(range({added}))))"
+        found = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        assert int(found.stdout) == added
+    assert changes == sorted(set(changes))
+    assert len(places) > 20
+    store.compact()
+    assert len(list(tmp_path.glob("**/data.mdb"))) == 1
 
 
 def test_only_what_is_asked_for_is_returned(store: LmdbCatalog) -> None:
@@ -116,6 +177,11 @@ def test_a_forked_process_opens_the_store_anew(store: LmdbCatalog) -> None:
     assert child.exitcode == 2
     assert store.counts([JobFilter()]) == [2]
 
+
+_OPEN = (
+    "from pathlib import Path; from adapters.lmdb_catalog import LmdbCatalog;"
+    "store = LmdbCatalog(Path(sys.argv[1]))"
+)
 
 _CHILD = """
 import sys
