@@ -26,6 +26,7 @@ import msgspec
 import numpy as np
 
 from adapters.catalog_records import (
+    Hashes,
     Head,
     Person,
     as_head,
@@ -127,6 +128,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         self._lock = threading.Lock()
         self._opened: _Environment | None = None
         self._state: _State | None = None
+        self._hashes = Hashes()
 
     # Reading
 
@@ -212,10 +214,11 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         with self._reading() as view:
             if not view.holds_any("erased"):
                 return found
-            keys = [hashed(id_, view.meta.erasing_key) for id_ in user_ids.tolist()]
-            for position, key in enumerate(keys):
-                if (value := view.raw("erased", key)) is not None:
-                    found[position] = np.frombuffer(value, np.float64)[0]
+            key = view.meta.erasing_key
+            for place in self._hashes.places(user_ids, view.keys("erased"), key):
+                value = view.raw("erased", hashed(int(user_ids[place]), key))
+                if value is not None:
+                    found[place] = np.frombuffer(value, np.float64)[0]
         return found
 
     # Changing
@@ -654,6 +657,11 @@ class _View:
                     if not key.startswith(prefix):
                         return
                     yield int.from_bytes(key[4:])
+
+    def keys(self, table: str) -> Iterator[bytes]:
+        """Yield all keys of a table."""
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            yield from cursor.iternext(values=False)
 
     def holds_any(self, table: str) -> bool:
         """Tell whether a table holds anything."""

@@ -30,6 +30,7 @@ from redis.retry import Retry
 
 from adapters import redis_scripts as scripts
 from adapters.catalog_records import (
+    Hashes,
     Head,
     Person,
     as_head,
@@ -144,6 +145,7 @@ class RedisCatalog(CatalogStore, CatalogImport):
         self._lock = threading.Lock()
         self._state: _State | None = None
         self._import = _Import("", 0)
+        self._hashes = Hashes()
         # A guess; the store says which it is
         self._key = secrets.token_bytes(32)
 
@@ -217,12 +219,11 @@ class RedisCatalog(CatalogStore, CatalogImport):
     def erased_at(self, user_ids: IdArray) -> TimeArray:
         """Tell when people were erased; see the port."""
         state = self._known()
-        if not state.erased:
-            return np.full(len(user_ids), np.nan)
-        return np.array(
-            [state.erased.get(_erased_field(id_, state.key), np.nan) for id_ in user_ids.tolist()],
-            dtype=np.float64,
-        )
+        found = np.full(len(user_ids), np.nan)
+        if state.erased:
+            for place in self._hashes.places(user_ids, state.erased, state.key):
+                found[place] = state.erased.get(hashed(int(user_ids[place]), state.key), np.nan)
+        return found
 
     # Changing
 
@@ -284,7 +285,7 @@ class RedisCatalog(CatalogStore, CatalogImport):
         """
         claim = secrets.token_hex(8)
         state = self._state or _NOTHING
-        known = chain.from_iterable((field, repr(at)) for field, at in state.erased.items())
+        known = chain.from_iterable((_field(hash_), repr(at)) for hash_, at in state.erased.items())
         arguments = [claim, source, "1" if full else "0", " ".join(kinds), *known]
         _, done, owned, *generations = self._write(scripts.BEGIN, arguments, state.key or None)
         if owned is None:
@@ -360,7 +361,7 @@ class RedisCatalog(CatalogStore, CatalogImport):
         _, revision, sequence, generation, key = news
         heads = self._server.pairs(f"heads:{generation.decode()}")
         rows = (_row(id_, head) for id_, head in heads)
-        erased = {field: float(at) for field, at in self._server.pairs("erased")}
+        erased = {_hash(field): float(at) for field, at in self._server.pairs("erased")}
         return _State(int(revision), int(sequence), JobIndex(rows), key, erased)
 
     def _pages(
@@ -438,9 +439,9 @@ def _updated(state: _State, news: list[Any]) -> _State:
         )
     erased = state.erased
     if fields:
-        touched = dict(zip(fields, times, strict=True))
-        kept = {field: at for field, at in erased.items() if field not in touched}
-        erased = kept | {field: float(at) for field, at in touched.items() if at is not None}
+        touched = dict(zip(map(_hash, fields), times, strict=True))
+        kept = {hash_: at for hash_, at in erased.items() if hash_ not in touched}
+        erased = kept | {hash_: float(at) for hash_, at in touched.items() if at is not None}
     return _State(int(revision), int(sequence), jobs, state.key, erased)
 
 
@@ -464,7 +465,15 @@ def _row(id_: bytes, head: bytes) -> JobRow:
 
 
 def _erased_field(user_id: int, key: bytes) -> bytes:
-    return hashed(user_id, key).hex().encode()
+    return _field(hashed(user_id, key))
+
+
+def _field(hash_: bytes) -> bytes:
+    return hash_.hex().encode()
+
+
+def _hash(field: bytes) -> bytes:
+    return bytes.fromhex(field.decode())
 
 
 def _imported(item: Job | User, key: bytes) -> tuple[str, int, bytes, bytes, bytes, bytes]:

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adapters import catalog_records
+from adapters.catalog_records import hashed
 from adapters.lmdb_catalog import LmdbCatalog
 from domain.errors import CatalogUnavailable, InputError
 from domain.model import Job, JobFilter
@@ -148,6 +150,26 @@ def test_nothing_is_lost_while_another_process_compacts_and_is_killed_at_any_mom
     assert len(places) > 20
     store.compact()
     assert len(list(tmp_path.glob("**/data.mdb"))) == 1
+
+
+def test_people_are_hashed_once_however_often_the_catalogue_changes(
+    store: LmdbCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = 0
+
+    def counting(user_id: int, key: bytes) -> bytes:
+        nonlocal hashes
+        hashes += 1
+        return hashed(user_id, key)
+
+    people = np.arange(3_000)
+    store.erase_users([5], at(1))
+    monkeypatch.setattr(catalog_records, "hashed", counting)
+    for id_ in range(10):
+        store.upsert_jobs([Job(id_)])
+        assert np.flatnonzero(~np.isnan(store.erased_at(people))).tolist() == [5]
+
+    assert hashes == 3_000
 
 
 def test_only_what_is_asked_for_is_returned(store: LmdbCatalog) -> None:
