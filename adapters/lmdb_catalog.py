@@ -295,20 +295,36 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         self._changed(change)
 
     def finish(self) -> bool:
-        """Go live; see the port."""
+        """Go live; see the port.
+
+        What takes long of it is only read: whoever changes something meanwhile does not wait, and
+        changes what is gathered, too.
+        """
+        with self._reading() as view:
+            staged, before = view.staged(), view.meta.generations
+            pairs = [
+                (ItemKind(kind), before[kind], new) for kind, new in staged.generations.items()
+            ]
+            own = [view.own(kind, live) for kind, live, _ in pairs]
+            # The same lines make the same of what was changed since: what holds of one generation
+            # is done to the other
+            is_same = all(
+                one == other
+                for kind, live, new in pairs
+                for one, other in zip_longest(view.lines(kind, live), view.lines(kind, new))
+            )
+        for (kind, live, new), ids in zip(pairs, own, strict=True):
+            for start in range(0, len(ids), _STEP):
+                part = ids[start : start + _STEP]
+                self._written(lambda edit: edit.keep_own(kind, live, new, part))  # noqa: B023 - called at once
 
         def change(edit: _Edit) -> bool:
-            staged, before = edit.staged(), edit.meta.generations
+            if edit.staged() != staged:
+                raise CatalogUnavailable("the import was ended by another one")
+            edit.set(staged=None)
             if not staged.full:
-                edit.set(staged=None)
                 return staged.changed
-            for kind, generation in staged.generations.items():
-                edit.keep_own(ItemKind(kind), before[kind], generation)
-            is_same = all(
-                edit.is_same(ItemKind(kind), before[kind], generation)
-                for kind, generation in staged.generations.items()
-            )
-            edit.set(imported=staged.source, staged=None)
+            edit.set(imported=staged.source)
             if is_same:
                 return False
             edit.set(generations={**before, **staged.generations})
@@ -638,15 +654,31 @@ class _View:
         found = ((id_, get(_key(generation, id_), db=table_)) for id_ in ids)
         return {id_: value for id_, value in found if value is not None}
 
+    def staged(self) -> _Staged:
+        """Return the import under way.
+
+        Raises:
+            CatalogUnavailable: another has taken its place.
+        """
+        if self.meta.staged is None:
+            raise CatalogUnavailable("the import was ended by another one")
+        return self.meta.staged
+
     def items(self, table: str, generation: int) -> Iterator[tuple[int, bytes]]:
         """Yield all of a generation, by id."""
-        prefix = generation.to_bytes(4)
+        return self._behind(table, generation.to_bytes(4))
+
+    def lines(self, kind: ItemKind, generation: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the digests of the lines of which a generation was made, by id."""
+        return self._behind("lines", _KIND_BYTES[kind] + generation.to_bytes(4))
+
+    def _behind(self, table: str, prefix: bytes) -> Iterator[tuple[int, bytes]]:
         with self._transaction.cursor(db=self._tables[table]) as cursor:
             if cursor.set_range(prefix):
                 for key, value in cursor:
                     if not key.startswith(prefix):
                         return
-                    yield int.from_bytes(key[4:]), value
+                    yield int.from_bytes(key[len(prefix) :]), value
 
     def ids(self, table: str, generation: int) -> Iterator[int]:
         """Yield the ids of a generation."""
@@ -657,6 +689,14 @@ class _View:
                     if not key.startswith(prefix):
                         return
                     yield int.from_bytes(key[4:])
+
+    def own(self, kind: ItemKind, generation: int) -> list[int]:
+        """Return the ids of what came by no import."""
+        return [
+            id_
+            for id_ in self.ids(_FIRST_TABLE[kind], generation)
+            if self.raw("lines", _line(kind, generation, id_)) is None
+        ]
 
     def keys(self, table: str) -> Iterator[bytes]:
         """Yield all keys of a table."""
@@ -698,16 +738,6 @@ class _Edit(_View):
         """Write what is true of the whole store."""
         if self.meta != self._before:
             self._put("meta", _META, encode(self.meta))
-
-    def staged(self) -> _Staged:
-        """Return the import under way.
-
-        Raises:
-            CatalogUnavailable: another has taken its place.
-        """
-        if self.meta.staged is None:
-            raise CatalogUnavailable("the import was ended by another one")
-        return self.meta.staged
 
     def revise(self, jobs: Iterable[int] | None) -> None:
         """Raise the revision, and note which jobs changed; None where all may have."""
@@ -800,26 +830,13 @@ class _Edit(_View):
             values = {"users": encode(Person.of(user))}
             self._import(ItemKind.USERS, user.id, values, staged)
 
-    def keep_own(self, kind: ItemKind, live: int, staged: int) -> None:
-        """Take over what is live and came by no import."""
-        for id_ in list(self.ids(_FIRST_TABLE[kind], live)):
-            if self.raw("lines", _line(kind, live, id_)) is not None:
-                continue
+    def keep_own(self, kind: ItemKind, live: int, new: int, ids: Iterable[int]) -> None:
+        """Take over what is live and came by no import, unless it was removed meanwhile."""
+        for id_ in ids:
             for table in _TABLES_OF[kind]:
                 value = self.raw(table, _key(live, id_))
-                if value is not None and self.raw(table, _key(staged, id_)) is None:
-                    self._put(table, _key(staged, id_), value)
-
-    def is_same(self, kind: ItemKind, one: int, other: int) -> bool:
-        """Tell whether two generations hold the same, and by the same lines."""
-        pairs = [(table, one, other) for table in _TABLES_OF[kind]]
-        return all(
-            held == theirs
-            for table, *generations in pairs
-            for held, theirs in zip_longest(
-                *(self.items(table, generation) for generation in generations)
-            )
-        )
+                if value is not None and self.raw(table, _key(new, id_)) is None:
+                    self._put(table, _key(new, id_), value)
 
     def sweep(self, most: int) -> bool:
         """Remove some items that no generation in use holds; tell whether there may be more."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,10 +16,10 @@ import pytest
 
 from adapters import catalog_records
 from adapters.catalog_records import hashed
-from adapters.lmdb_catalog import LmdbCatalog
+from adapters.lmdb_catalog import LmdbCatalog, _View
 from domain.errors import CatalogUnavailable, InputError
 from domain.model import Job, JobFilter
-from domain.ports import CatalogStore, Change
+from domain.ports import CatalogStore, Change, ItemKind
 from tests.contracts import (
     CatalogImportContract,
     CatalogStoreContract,
@@ -150,6 +151,29 @@ def test_nothing_is_lost_while_another_process_compacts_and_is_killed_at_any_mom
     assert len(places) > 20
     store.compact()
     assert len(list(tmp_path.glob("**/data.mdb"))) == 1
+
+
+def test_nobody_waits_for_an_import_that_ends_and_what_they_change_meanwhile_stays(
+    store: LmdbCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.upsert_jobs([Job(id_) for id_ in (7, 8)])
+    store.begin("one", frozenset({ItemKind.JOBS}), full=True)
+    store.extend([Job(id_) for id_ in (1, 2, 3)])
+    looking = _View.own
+
+    def changing(view: _View, kind: ItemKind, generation: int) -> list[int]:
+        found = looking(view, kind, generation)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(store.remove_jobs, [1, 7]).result(10)
+            pool.submit(store.upsert_jobs, [Job(2, "changed"), Job(9)]).result(10)
+        return found
+
+    monkeypatch.setattr(_View, "own", changing)
+    assert store.finish()
+
+    titles = {id_: job.title for id_, job in store.jobs(range(10)).items()}
+    assert titles == {2: "changed", 3: None, 8: None, 9: None}
+    assert store.counts([JobFilter()]) == [4]
 
 
 def test_people_are_hashed_once_however_often_the_catalogue_changes(
