@@ -9,6 +9,7 @@ looks from time to time whether it is back.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -40,6 +41,7 @@ from adapters.catalog_records import (
     encode,
     hashed,
 )
+from adapters.erasures import ErasureFile, Erasures
 from adapters.job_index import IdPage, JobIndex, JobRow
 from domain.errors import CatalogUnavailable
 from domain.model import IdArray, IndexArray, Job, JobFilter, TimeArray, User
@@ -72,6 +74,8 @@ _WAIT_SECONDS = 0.1
 
 _WRITE_SECONDS = 10.0
 """A change is waited for so long; whether one that was given up took place is not known."""
+
+_log = logging.getLogger(__name__)
 
 _PAUSE = ExponentialBackoff(cap=0.1, base=0.02)
 _NO_TEXT = frozenset({"id", "description"})
@@ -138,14 +142,20 @@ class _Import(NamedTuple):
 
 
 class RedisCatalog(CatalogStore, CatalogImport):
-    """Jobs and people on a server, of which this process knows the last state it saw."""
+    """Jobs and people on a server, of which this process knows the last state it saw.
 
-    def __init__(self, address: RedisAddress) -> None:
+    Args:
+        kept: where this host keeps the erasures, for a server that loses them; None for nowhere.
+    """
+
+    def __init__(self, address: RedisAddress, kept: Path | None = None) -> None:
         self._server = _Server(address)
         self._lock = threading.Lock()
         self._state: _State | None = None
         self._import = _Import("", 0)
         self._hashes = Hashes()
+        self._file = None if kept is None else ErasureFile(kept)
+        self._kept = Erasures() if self._file is None else self._file.read()
         # A guess; the store says which it is
         self._key = secrets.token_bytes(32)
 
@@ -260,6 +270,9 @@ class RedisCatalog(CatalogStore, CatalogImport):
             lambda key: ((id_, _erased_field(id_, key)) for id_ in ids),
             repr(at.timestamp()),
         )
+        # So that this host knows of it, too
+        with suppress(CatalogUnavailable):
+            self._present()
         return [_outcome(outcome) for outcome in outcomes]
 
     # Importing
@@ -281,13 +294,15 @@ class RedisCatalog(CatalogStore, CatalogImport):
     def begin(self, source: str, kinds: frozenset[ItemKind], *, full: bool) -> int:
         """Begin, or go on; see the port.
 
-        Where the server has lost everything, the erasures that this process knows are kept.
+        Where the server has lost everything, the erasures that this process or its host knows are
+        kept.
         """
         claim = secrets.token_hex(8)
-        state = self._state or _NOTHING
-        known = chain.from_iterable((_field(hash_), repr(at)) for hash_, at in state.erased.items())
+        state = self._state
+        key, erased = (state.key, state.erased) if state else (self._kept.key, self._kept.at)
+        known = chain.from_iterable((_field(hash_), repr(at)) for hash_, at in erased.items())
         arguments = [claim, source, "1" if full else "0", " ".join(kinds), *known]
-        _, done, owned, *generations = self._write(scripts.BEGIN, arguments, state.key or None)
+        _, done, owned, *generations = self._write(scripts.BEGIN, arguments, key or None)
         if owned is None:
             live = dict(zip((ItemKind.JOBS, ItemKind.USERS), generations, strict=True))
             for kind in sorted(kinds):
@@ -336,7 +351,23 @@ class RedisCatalog(CatalogStore, CatalogImport):
                     break
                 state = self._anew(news) if news[0] == b"ANEW" else _updated(state, news)
             self._state = state
+            self._keep(state)
             return state
+
+    def _keep(self, state: _State) -> None:
+        """Keep the erasures on this host, too, where they are others than before."""
+        if self._file is None or (state.key, state.erased) == (self._kept.key, self._kept.at):
+            return
+        if self._kept.at and state.key != self._kept.key:
+            _log.warning(
+                "the catalogue in Redis was made anew without the %d erasures known here",
+                len(self._kept.at),
+            )
+        self._kept = Erasures(state.key, dict(state.erased))
+        try:
+            self._file.keep(self._kept)
+        except OSError as error:
+            _log.warning("erasures cannot be kept on this host: %s", error)
 
     def _look(self, state: _State) -> list[Any]:
         """Ask what is new since a state.
@@ -354,7 +385,8 @@ class RedisCatalog(CatalogStore, CatalogImport):
 
     @property
     def _has_seen(self) -> bool:
-        return self._state is not None and self._state.revision != 0
+        """Whether the server held something before, which it does not lose by itself."""
+        return bool(self._state.revision if self._state else self._kept.at)
 
     def _anew(self, news: list[Any]) -> _State:
         """Read all heads; what changes meanwhile is in the log and is taken over after that."""
