@@ -283,6 +283,41 @@ def test_killed_at_any_moment_an_import_leaves_the_old_or_the_new_and_all_acknow
     assert acknowledged > 0
 
 
+def test_a_reader_that_was_killed_holds_nothing_up_once_another_process_comes(
+    store: LmdbCatalog, tmp_path: Path
+) -> None:
+    texts = [Job(id_, description="x" * 9_000) for id_ in range(50)]
+    store.upsert_jobs(texts)
+    folder = tmp_path / "catalogue"
+    script = (
+        f"import sys; {_OPEN}\nwith store._reading() as view: print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        reader.kill()
+
+    def grown(changes: int) -> int:
+        """Return by how much the file has grown after changes that need no more space."""
+        before = (folder / "data.mdb").stat().st_size
+        for _ in range(changes):
+            store.remove_jobs(range(50))
+            store.upsert_jobs(texts)
+        return (folder / "data.mdb").stat().st_size - before
+
+    assert grown(5) > 1 << 20
+    subprocess.run(
+        [sys.executable, "-c", f"import sys; {_OPEN}; store.revision", folder], check=True
+    )
+    grown(2)
+    assert grown(5) == 0
+
+
 def test_processes_see_each_others_changes_at_the_next_question(store: LmdbCatalog) -> None:
     store.upsert_jobs([Job(1), Job(2)])
     assert store.standing(np.array([1, 2]), at(0), None).open.tolist() == [True, True]
