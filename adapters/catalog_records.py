@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from adapters.job_index import JobRow
-from domain.model import Job, User
+from domain.model import IdArray, Job, User
 
+_FEW = 1_000
+"""So many people are hashed each time they are asked about."""
+
+_HEAD_BYTES = 8
+_NO_IDS = np.empty(0, np.int64)
+_NO_HEADS = np.empty(0, np.uint64)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
@@ -101,6 +109,26 @@ def digest_of(*values: bytes) -> bytes:
 def hashed(user_id: int, key: bytes) -> bytes:
     """Return what stands for somebody who was erased; without the key, nobody can tell who."""
     return hashlib.blake2b(user_id.to_bytes(8), key=key, digest_size=16).digest()
+
+
+class Hashes:
+    """The hashes of those who were asked about last, since it takes long to make many."""
+
+    def __init__(self) -> None:
+        self._last: tuple[bytes, IdArray, NDArray[np.uint64]] = (b"", _NO_IDS, _NO_HEADS)
+
+    def places(self, user_ids: IdArray, among: Iterable[bytes], key: bytes) -> Iterable[int]:
+        """Return the places of those whose hash may be among some; few others are with them."""
+        if len(user_ids) <= _FEW:
+            return range(len(user_ids))
+        known_key, known, heads = self._last
+        if key != known_key or not np.array_equal(known, user_ids):
+            hashes = b"".join(hashed(id_, key)[:_HEAD_BYTES] for id_ in user_ids.tolist())
+            heads = np.frombuffer(hashes, np.uint64)
+            self._last = key, user_ids.copy(), heads
+        wanted = np.frombuffer(b"".join(hash_[:_HEAD_BYTES] for hash_ in among), np.uint64)
+        places: list[int] = np.flatnonzero(np.isin(heads, wanted)).tolist()
+        return places
 
 
 def _ticks(moment: datetime | None) -> int | None:

@@ -26,6 +26,7 @@ import msgspec
 import numpy as np
 
 from adapters.catalog_records import (
+    Hashes,
     Head,
     Person,
     as_head,
@@ -127,6 +128,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         self._lock = threading.Lock()
         self._opened: _Environment | None = None
         self._state: _State | None = None
+        self._hashes = Hashes()
 
     # Reading
 
@@ -212,10 +214,11 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         with self._reading() as view:
             if not view.holds_any("erased"):
                 return found
-            keys = [hashed(id_, view.meta.erasing_key) for id_ in user_ids.tolist()]
-            for position, key in enumerate(keys):
-                if (value := view.raw("erased", key)) is not None:
-                    found[position] = np.frombuffer(value, np.float64)[0]
+            key = view.meta.erasing_key
+            for place in self._hashes.places(user_ids, view.keys("erased"), key):
+                value = view.raw("erased", hashed(int(user_ids[place]), key))
+                if value is not None:
+                    found[place] = np.frombuffer(value, np.float64)[0]
         return found
 
     # Changing
@@ -292,20 +295,36 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         self._changed(change)
 
     def finish(self) -> bool:
-        """Go live; see the port."""
+        """Go live; see the port.
+
+        What takes long of it is only read: whoever changes something meanwhile does not wait, and
+        changes what is gathered, too.
+        """
+        with self._reading() as view:
+            staged, before = view.staged(), view.meta.generations
+            pairs = [
+                (ItemKind(kind), before[kind], new) for kind, new in staged.generations.items()
+            ]
+            own = [view.own(kind, live) for kind, live, _ in pairs]
+            # The same lines make the same of what was changed since: what holds of one generation
+            # is done to the other
+            is_same = all(
+                one == other
+                for kind, live, new in pairs
+                for one, other in zip_longest(view.lines(kind, live), view.lines(kind, new))
+            )
+        for (kind, live, new), ids in zip(pairs, own, strict=True):
+            for start in range(0, len(ids), _STEP):
+                part = ids[start : start + _STEP]
+                self._written(lambda edit: edit.keep_own(kind, live, new, part))  # noqa: B023 - called at once
 
         def change(edit: _Edit) -> bool:
-            staged, before = edit.staged(), edit.meta.generations
+            if edit.staged() != staged:
+                raise CatalogUnavailable("the import was ended by another one")
+            edit.set(staged=None)
             if not staged.full:
-                edit.set(staged=None)
                 return staged.changed
-            for kind, generation in staged.generations.items():
-                edit.keep_own(ItemKind(kind), before[kind], generation)
-            is_same = all(
-                edit.is_same(ItemKind(kind), before[kind], generation)
-                for kind, generation in staged.generations.items()
-            )
-            edit.set(imported=staged.source, staged=None)
+            edit.set(imported=staged.source)
             if is_same:
                 return False
             edit.set(generations={**before, **staged.generations})
@@ -346,28 +365,15 @@ class LmdbCatalog(CatalogStore, CatalogImport):
                 environment.copy(str(target), compact=True)
 
     def compact(self) -> tuple[int, int]:
-        """Give free space back to the disk; return the bytes that it took and takes.
+        """Give free space back to the disk; return the bytes that the store took and takes.
+
+        Others read on meanwhile, and changes wait. Killed at any moment, the old store or the new
+        one is there, whole.
 
         Raises:
-            InputError: another process uses the store, and would go on with the old file.
             CatalogUnavailable: the store or the disk does not answer.
         """
-        with _translated():
-            environment = self._environment()
-            data = self._folder / "data.mdb"
-            before = data.stat().st_size
-            target = self._folder / "compact"
-            shutil.rmtree(target, ignore_errors=True)  # left by a process that was killed
-            target.mkdir()
-            with environment.alone():
-                with environment.shared() as opened:
-                    opened.copy(str(target), compact=True)
-                (target / "data.mdb").replace(data)
-                # Whoever waited to open the store opens the new file
-                environment.give_up()
-            self._opened = None
-            target.rmdir()
-            return before, data.stat().st_size
+        return self._locked(lambda environment, _: environment.move())
 
     def _index(self) -> JobIndex:
         with self._reading() as view:
@@ -415,21 +421,30 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         return self._written(revised)
 
     def _written(self, change: Callable[[_Edit], T]) -> T:
-        """Carry a change out in a transaction; all is done again after a full map has grown."""
+        """Carry a change out in a transaction."""
+
+        def act(environment: _Environment, transaction: lmdb.Transaction[bytes]) -> T:
+            edit = _Edit(transaction, environment.tables)
+            outcome = change(edit)
+            edit.save()
+            return outcome
+
+        return self._locked(act)
+
+    def _locked(self, act: Callable[[_Environment, lmdb.Transaction[bytes]], T]) -> T:
+        """Act while nobody else writes; all is done again after a full map has grown."""
         with _translated():
-            environment = self._environment()
             while True:
+                environment = self._environment()
                 try:
                     with environment.writing() as transaction:
-                        edit = _Edit(transaction, environment.tables)
-                        outcome = change(edit)
-                        edit.save()
+                        # Who had the lock before may have moved the store
+                        if environment.is_current():
+                            return act(environment, transaction)
                 except lmdb.MapFullError:
                     environment.resize(grow=True)
                 except lmdb.MapResizedError:
                     environment.resize(grow=False)
-                else:
-                    return outcome
 
     @contextmanager
     def _reading(self) -> Iterator[_View]:
@@ -440,8 +455,8 @@ class LmdbCatalog(CatalogStore, CatalogImport):
 
     def _environment(self) -> _Environment:
         opened = self._opened
-        if opened is None or not opened.is_open or opened.process != os.getpid():
-            if opened is not None and opened.is_open:
+        if opened is None or opened.process != os.getpid() or not opened.is_current():
+            if opened is not None and opened.process != os.getpid():
                 # A child of fork gives its copies up; the parent's locks are none of them
                 opened.give_up()
             opened = self._opened = _Environment.of(self._folder, self._map_bytes)
@@ -450,28 +465,33 @@ class LmdbCatalog(CatalogStore, CatalogImport):
 
 _TABLES = ("meta", "heads", "texts", "users", "lines", "log", "erased")
 _META = b"meta"
+_DATA = "data.mdb"
+_CURRENT = "current"
+_FIRST = "."
+_MOVED = "moved-"
 
 
 class _Environment:
     """The store as this process has opened it, once for all who use it.
 
-    Its map may only change its size while no transaction of this process is open.
+    It stands in the folder itself, or in that one of its folders to which the link `current` leads:
+    compacting writes a new one and turns the link, and whoever has the old one open sees that at
+    their next transaction. The map may only change its size while no transaction of this process
+    is open.
     """
 
-    def __init__(self, folder: Path, map_bytes: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, place: str, map_bytes: int) -> None:
         self.process = os.getpid()
-        self.is_open = True
-        in_use = os.open(folder / "in-use", os.O_RDWR | os.O_CREAT)
-        self._let_go = weakref.finalize(self, os.close, in_use)
-        # Held by all who have the store open; whoever exchanges its file holds it alone
-        fcntl.flock(in_use, fcntl.LOCK_SH)
-        self._in_use = in_use
-        data = folder / "data.mdb"
-        held = data.stat().st_size if data.exists() else 0
+        self._folder = folder
+        self._place = place
+        held = folder / place
+        if place == _FIRST:
+            held.mkdir(parents=True, exist_ok=True)
+        data = held / _DATA
         self._environment = lmdb.open(
-            str(folder),
-            map_size=max(map_bytes, held),
+            str(held),
+            map_size=max(map_bytes, data.stat().st_size if data.exists() else 0),
+            create=place == _FIRST,
             max_dbs=len(_TABLES),
             max_readers=_MAX_READERS,
         )
@@ -488,35 +508,64 @@ class _Environment:
     @classmethod
     def of(cls, folder: Path, map_bytes: int) -> _Environment:
         """Return the open store; to open one twice in a process would break its locks."""
-        key = os.getpid(), str(folder.resolve())
         with _OPENING:
-            opened = _OPEN.get(key)
-            if opened is None or not opened.is_open:
-                opened = _OPEN[key] = cls(folder, map_bytes)
-        return opened
+            while True:
+                place = _place(folder)
+                key = os.getpid(), str(folder.resolve() / place)
+                opened = _OPEN.get(key)
+                try:
+                    if opened is None:
+                        opened = _OPEN[key] = cls(folder, place, map_bytes)
+                except lmdb.Error:
+                    if _place(folder) == place:
+                        raise
+                    continue  # it was moved before it was open
+                if opened.is_current():
+                    return opened
+
+    def is_current(self) -> bool:
+        """Tell whether the store still stands where this one was opened."""
+        return _place(self._folder) == self._place
 
     def give_up(self) -> None:
         """Close it, in this process; whoever asks next opens it anew."""
-        self.is_open = False
         self._environment.close()
-        self._let_go()
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other processes from opening the store.
+    def move(self) -> tuple[int, int]:
+        """Move the store into a new folder, compact; return the bytes before and after.
 
-        Raises:
-            InputError: one has it open.
+        Call it while holding the right to write.
         """
+        number = 1 if self._place == _FIRST else int(self._place.removeprefix(_MOVED)) + 1
+        place = f"{_MOVED}{number}"
+        target = self._folder / place
+        # What others left who were killed
+        self._sweep(self._place)
+        target.mkdir()
         try:
-            fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError("another process uses the catalogue; stop it first") from error
-        try:
-            yield
-        finally:
-            if self.is_open:
-                fcntl.flock(self._in_use, fcntl.LOCK_SH)
+            self._environment.copy(str(target), compact=True)
+            for path in (target / _DATA, target):
+                _sync(path)
+        except BaseException:
+            shutil.rmtree(target)
+            raise
+        before, after = ((self._folder / at / _DATA).stat().st_size for at in (self._place, place))
+        link = self._folder / f"{_CURRENT}.new"
+        link.unlink(missing_ok=True)
+        link.symlink_to(place)
+        link.replace(self._folder / _CURRENT)
+        _sync(self._folder)
+        # Whoever has it open keeps it until their next transaction
+        self._sweep(place)
+        return before, after
+
+    def _sweep(self, kept: str) -> None:
+        for path in self._folder.glob(f"{_MOVED}*"):
+            if path.name != kept:
+                shutil.rmtree(path, ignore_errors=True)
+        if kept != _FIRST:
+            for name in (_DATA, "lock.mdb"):
+                (self._folder / name).unlink(missing_ok=True)
 
     @contextmanager
     def shared(self) -> Iterator[lmdb.Environment]:
@@ -570,6 +619,23 @@ _OPENING = threading.Lock()
 _OPEN: weakref.WeakValueDictionary[tuple[int, str], _Environment] = weakref.WeakValueDictionary()
 
 
+def _place(folder: Path) -> str:
+    """Return where in its folder the store stands."""
+    try:
+        return os.readlink(f"{folder}/{_CURRENT}")  # noqa: PTH115 - asked at each transaction
+    except FileNotFoundError:
+        return _FIRST
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or the entries of a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class _View:
     """What a transaction sees."""
 
@@ -588,15 +654,31 @@ class _View:
         found = ((id_, get(_key(generation, id_), db=table_)) for id_ in ids)
         return {id_: value for id_, value in found if value is not None}
 
+    def staged(self) -> _Staged:
+        """Return the import under way.
+
+        Raises:
+            CatalogUnavailable: another has taken its place.
+        """
+        if self.meta.staged is None:
+            raise CatalogUnavailable("the import was ended by another one")
+        return self.meta.staged
+
     def items(self, table: str, generation: int) -> Iterator[tuple[int, bytes]]:
         """Yield all of a generation, by id."""
-        prefix = generation.to_bytes(4)
+        return self._behind(table, generation.to_bytes(4))
+
+    def lines(self, kind: ItemKind, generation: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the digests of the lines of which a generation was made, by id."""
+        return self._behind("lines", _KIND_BYTES[kind] + generation.to_bytes(4))
+
+    def _behind(self, table: str, prefix: bytes) -> Iterator[tuple[int, bytes]]:
         with self._transaction.cursor(db=self._tables[table]) as cursor:
             if cursor.set_range(prefix):
                 for key, value in cursor:
                     if not key.startswith(prefix):
                         return
-                    yield int.from_bytes(key[4:]), value
+                    yield int.from_bytes(key[len(prefix) :]), value
 
     def ids(self, table: str, generation: int) -> Iterator[int]:
         """Yield the ids of a generation."""
@@ -607,6 +689,19 @@ class _View:
                     if not key.startswith(prefix):
                         return
                     yield int.from_bytes(key[4:])
+
+    def own(self, kind: ItemKind, generation: int) -> list[int]:
+        """Return the ids of what came by no import."""
+        return [
+            id_
+            for id_ in self.ids(_FIRST_TABLE[kind], generation)
+            if self.raw("lines", _line(kind, generation, id_)) is None
+        ]
+
+    def keys(self, table: str) -> Iterator[bytes]:
+        """Yield all keys of a table."""
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            yield from cursor.iternext(values=False)
 
     def holds_any(self, table: str) -> bool:
         """Tell whether a table holds anything."""
@@ -643,16 +738,6 @@ class _Edit(_View):
         """Write what is true of the whole store."""
         if self.meta != self._before:
             self._put("meta", _META, encode(self.meta))
-
-    def staged(self) -> _Staged:
-        """Return the import under way.
-
-        Raises:
-            CatalogUnavailable: another has taken its place.
-        """
-        if self.meta.staged is None:
-            raise CatalogUnavailable("the import was ended by another one")
-        return self.meta.staged
 
     def revise(self, jobs: Iterable[int] | None) -> None:
         """Raise the revision, and note which jobs changed; None where all may have."""
@@ -745,26 +830,13 @@ class _Edit(_View):
             values = {"users": encode(Person.of(user))}
             self._import(ItemKind.USERS, user.id, values, staged)
 
-    def keep_own(self, kind: ItemKind, live: int, staged: int) -> None:
-        """Take over what is live and came by no import."""
-        for id_ in list(self.ids(_FIRST_TABLE[kind], live)):
-            if self.raw("lines", _line(kind, live, id_)) is not None:
-                continue
+    def keep_own(self, kind: ItemKind, live: int, new: int, ids: Iterable[int]) -> None:
+        """Take over what is live and came by no import, unless it was removed meanwhile."""
+        for id_ in ids:
             for table in _TABLES_OF[kind]:
                 value = self.raw(table, _key(live, id_))
-                if value is not None and self.raw(table, _key(staged, id_)) is None:
-                    self._put(table, _key(staged, id_), value)
-
-    def is_same(self, kind: ItemKind, one: int, other: int) -> bool:
-        """Tell whether two generations hold the same, and by the same lines."""
-        pairs = [(table, one, other) for table in _TABLES_OF[kind]]
-        return all(
-            held == theirs
-            for table, *generations in pairs
-            for held, theirs in zip_longest(
-                *(self.items(table, generation) for generation in generations)
-            )
-        )
+                if value is not None and self.raw(table, _key(new, id_)) is None:
+                    self._put(table, _key(new, id_), value)
 
     def sweep(self, most: int) -> bool:
         """Remove some items that no generation in use holds; tell whether there may be more."""

@@ -9,6 +9,7 @@ looks from time to time whether it is back.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -30,6 +31,7 @@ from redis.retry import Retry
 
 from adapters import redis_scripts as scripts
 from adapters.catalog_records import (
+    Hashes,
     Head,
     Person,
     as_head,
@@ -39,6 +41,7 @@ from adapters.catalog_records import (
     encode,
     hashed,
 )
+from adapters.erasures import ErasureFile, Erasures
 from adapters.job_index import IdPage, JobIndex, JobRow
 from domain.errors import CatalogUnavailable
 from domain.model import IdArray, IndexArray, Job, JobFilter, TimeArray, User
@@ -71,6 +74,8 @@ _WAIT_SECONDS = 0.1
 
 _WRITE_SECONDS = 10.0
 """A change is waited for so long; whether one that was given up took place is not known."""
+
+_log = logging.getLogger(__name__)
 
 _PAUSE = ExponentialBackoff(cap=0.1, base=0.02)
 _NO_TEXT = frozenset({"id", "description"})
@@ -137,13 +142,20 @@ class _Import(NamedTuple):
 
 
 class RedisCatalog(CatalogStore, CatalogImport):
-    """Jobs and people on a server, of which this process knows the last state it saw."""
+    """Jobs and people on a server, of which this process knows the last state it saw.
 
-    def __init__(self, address: RedisAddress) -> None:
+    Args:
+        kept: where this host keeps the erasures, for a server that loses them; None for nowhere.
+    """
+
+    def __init__(self, address: RedisAddress, kept: Path | None = None) -> None:
         self._server = _Server(address)
         self._lock = threading.Lock()
         self._state: _State | None = None
         self._import = _Import("", 0)
+        self._hashes = Hashes()
+        self._file = None if kept is None else ErasureFile(kept)
+        self._kept = Erasures() if self._file is None else self._file.read()
         # A guess; the store says which it is
         self._key = secrets.token_bytes(32)
 
@@ -217,12 +229,11 @@ class RedisCatalog(CatalogStore, CatalogImport):
     def erased_at(self, user_ids: IdArray) -> TimeArray:
         """Tell when people were erased; see the port."""
         state = self._known()
-        if not state.erased:
-            return np.full(len(user_ids), np.nan)
-        return np.array(
-            [state.erased.get(_erased_field(id_, state.key), np.nan) for id_ in user_ids.tolist()],
-            dtype=np.float64,
-        )
+        found = np.full(len(user_ids), np.nan)
+        if state.erased:
+            for place in self._hashes.places(user_ids, state.erased, state.key):
+                found[place] = state.erased.get(hashed(int(user_ids[place]), state.key), np.nan)
+        return found
 
     # Changing
 
@@ -259,6 +270,9 @@ class RedisCatalog(CatalogStore, CatalogImport):
             lambda key: ((id_, _erased_field(id_, key)) for id_ in ids),
             repr(at.timestamp()),
         )
+        # So that this host knows of it, too
+        with suppress(CatalogUnavailable):
+            self._present()
         return [_outcome(outcome) for outcome in outcomes]
 
     # Importing
@@ -280,13 +294,15 @@ class RedisCatalog(CatalogStore, CatalogImport):
     def begin(self, source: str, kinds: frozenset[ItemKind], *, full: bool) -> int:
         """Begin, or go on; see the port.
 
-        Where the server has lost everything, the erasures that this process knows are kept.
+        Where the server has lost everything, the erasures that this process or its host knows are
+        kept.
         """
         claim = secrets.token_hex(8)
-        state = self._state or _NOTHING
-        known = chain.from_iterable((field, repr(at)) for field, at in state.erased.items())
+        state = self._state
+        key, erased = (state.key, state.erased) if state else (self._kept.key, self._kept.at)
+        known = chain.from_iterable((_field(hash_), repr(at)) for hash_, at in erased.items())
         arguments = [claim, source, "1" if full else "0", " ".join(kinds), *known]
-        _, done, owned, *generations = self._write(scripts.BEGIN, arguments, state.key or None)
+        _, done, owned, *generations = self._write(scripts.BEGIN, arguments, key or None)
         if owned is None:
             live = dict(zip((ItemKind.JOBS, ItemKind.USERS), generations, strict=True))
             for kind in sorted(kinds):
@@ -335,7 +351,23 @@ class RedisCatalog(CatalogStore, CatalogImport):
                     break
                 state = self._anew(news) if news[0] == b"ANEW" else _updated(state, news)
             self._state = state
+            self._keep(state)
             return state
+
+    def _keep(self, state: _State) -> None:
+        """Keep the erasures on this host, too, where they are others than before."""
+        if self._file is None or (state.key, state.erased) == (self._kept.key, self._kept.at):
+            return
+        if self._kept.at and state.key != self._kept.key:
+            _log.warning(
+                "the catalogue in Redis was made anew without the %d erasures known here",
+                len(self._kept.at),
+            )
+        self._kept = Erasures(state.key, dict(state.erased))
+        try:
+            self._file.keep(self._kept)
+        except OSError as error:
+            _log.warning("erasures cannot be kept on this host: %s", error)
 
     def _look(self, state: _State) -> list[Any]:
         """Ask what is new since a state.
@@ -353,14 +385,15 @@ class RedisCatalog(CatalogStore, CatalogImport):
 
     @property
     def _has_seen(self) -> bool:
-        return self._state is not None and self._state.revision != 0
+        """Whether the server held something before, which it does not lose by itself."""
+        return bool(self._state.revision if self._state else self._kept.at)
 
     def _anew(self, news: list[Any]) -> _State:
         """Read all heads; what changes meanwhile is in the log and is taken over after that."""
         _, revision, sequence, generation, key = news
         heads = self._server.pairs(f"heads:{generation.decode()}")
         rows = (_row(id_, head) for id_, head in heads)
-        erased = {field: float(at) for field, at in self._server.pairs("erased")}
+        erased = {_hash(field): float(at) for field, at in self._server.pairs("erased")}
         return _State(int(revision), int(sequence), JobIndex(rows), key, erased)
 
     def _pages(
@@ -438,9 +471,9 @@ def _updated(state: _State, news: list[Any]) -> _State:
         )
     erased = state.erased
     if fields:
-        touched = dict(zip(fields, times, strict=True))
-        kept = {field: at for field, at in erased.items() if field not in touched}
-        erased = kept | {field: float(at) for field, at in touched.items() if at is not None}
+        touched = dict(zip(map(_hash, fields), times, strict=True))
+        kept = {hash_: at for hash_, at in erased.items() if hash_ not in touched}
+        erased = kept | {hash_: float(at) for hash_, at in touched.items() if at is not None}
     return _State(int(revision), int(sequence), jobs, state.key, erased)
 
 
@@ -464,7 +497,15 @@ def _row(id_: bytes, head: bytes) -> JobRow:
 
 
 def _erased_field(user_id: int, key: bytes) -> bytes:
-    return hashed(user_id, key).hex().encode()
+    return _field(hashed(user_id, key))
+
+
+def _field(hash_: bytes) -> bytes:
+    return hash_.hex().encode()
+
+
+def _hash(field: bytes) -> bytes:
+    return bytes.fromhex(field.decode())
 
 
 def _imported(item: Job | User, key: bytes) -> tuple[str, int, bytes, bytes, bytes, bytes]:

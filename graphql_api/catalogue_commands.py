@@ -142,7 +142,7 @@ def catalogue_commands(options: Callable[..., Decorate]) -> click.Group:
     @catalogue.command()
     @options("state", "catalog")
     def compact(settings: Settings) -> None:
-        """Give free space back to the disk; only while nothing else uses the store."""
+        """Give free space back to the disk, while all goes on; changes wait meanwhile."""
         before, after = _lmdb(settings).compact()
         click.echo(f"{before / 1e6:,.1f} MB before, {after / 1e6:,.1f} MB now")
 

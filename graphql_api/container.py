@@ -225,7 +225,8 @@ def _redis_catalog(settings: Settings) -> CatalogStore:
             connect_seconds=settings.catalog_connect_seconds,
             answer_seconds=settings.catalog_answer_seconds,
             connections=settings.catalog_connections,
-        )
+        ),
+        settings.state / "erasures",
     )
 
 

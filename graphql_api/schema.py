@@ -66,6 +66,7 @@ from domain.runs import TrainingRun as DomainRun
 from graphql_api.auth import Caller
 from graphql_api.cataloguing import CatalogueMutations
 from graphql_api.employers import EmployerConnection, EmployerFilter, page_of_employers
+from graphql_api.executing import Executor
 from graphql_api.following import Followers
 from graphql_api.gathering import Gathering
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
@@ -967,6 +968,7 @@ def create_schema(
         mutation=Mutation,
         subscription=Subscription,
         config=StrawberryConfig(auto_camel_case=True),
+        execution_context_class=Executor,
         extensions=[
             *extensions,
             _OneModel,

@@ -41,6 +41,7 @@ from tests.fakes import Event, ManualClock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from domain.model import IdArray
     from domain.ports import (
         ActivityLog,
         Arrays,
@@ -500,6 +501,22 @@ class CatalogStoreContract:
         assert store.upsert_users([User(1)]) == [Change.CREATED]
         assert np.isnan(store.erased_at(np.array([1])))[0]
         assert store.revision != before
+
+    def test_of_many_people_those_are_told_who_were_erased(self, store: CatalogStore) -> None:
+        many = np.arange(1_500) * 3
+
+        def told(people: IdArray) -> list[int]:
+            ids: list[int] = people[~np.isnan(store.erased_at(people))].tolist()
+            return ids
+
+        assert told(many) == []
+        store.erase_users([6, 7, 4_497], at(3))
+        assert told(many) == [6, 4_497]
+        store.erase_users([9], at(4))
+        assert told(many) == [6, 9, 4_497]
+        store.upsert_users([User(6)])
+        assert told(many) == [9, 4_497]
+        assert told(many[1:1_400]) == [9]
 
     def test_what_changes_nothing_leaves_the_revision(self, store: CatalogStore) -> None:
         store.upsert_jobs([job(1, closed=True)])

@@ -6,16 +6,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from adapters.lmdb_catalog import LmdbCatalog
+from adapters import catalog_records
+from adapters.catalog_records import hashed
+from adapters.lmdb_catalog import LmdbCatalog, _View
 from domain.errors import CatalogUnavailable, InputError
 from domain.model import Job, JobFilter
-from domain.ports import Change
-from tests.contracts import CatalogImportContract, ImportedCatalog, at
+from domain.ports import CatalogStore, Change, ItemKind
+from tests.contracts import (
+    CatalogImportContract,
+    CatalogStoreContract,
+    ImportedCatalog,
+    at,
+)
 
 
 @pytest.fixture
@@ -65,28 +75,125 @@ def test_compacting_gives_space_back_and_keeps_what_is_there(store: LmdbCatalog)
     assert store.close_jobs([0]) == [Change.UPDATED]
 
 
-def test_compacting_is_refused_while_another_process_has_the_store_open(store: LmdbCatalog) -> None:
-    store.upsert_jobs([Job(1)])
-    folder = store._folder  # noqa: SLF001 - where the other process finds it
-    script = (
-        "import sys; from pathlib import Path; from adapters.lmdb_catalog import LmdbCatalog;"
-        "store = LmdbCatalog(Path(sys.argv[1])); print(store.revision, flush=True);"
-        "sys.stdin.read(); print(list(store.jobs([1])))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
-        with pytest.raises(InputError, match="another process uses the catalogue"):
-            store.compact()
-        told, _ = other.communicate()
-    assert told == "[1]\n"
+_COMPACTING = """
+import sys
+from pathlib import Path
+from adapters.lmdb_catalog import LmdbCatalog
+
+store = LmdbCatalog(Path(sys.argv[1]), 1 << 20)
+while True:
     store.compact()
-    assert set(store.jobs([1])) == {1}
+    print("compacted", flush=True)
+"""
+
+
+@contextmanager
+def compacting(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Let another process compact a store all the time."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _COMPACTING, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "compacted\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+class TestCatalogStoreWhileItIsCompacted(CatalogStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[CatalogStore]:
+        with compacting(tmp_path):
+            yield LmdbCatalog(tmp_path)
+
+
+@pytest.mark.slow
+class TestCatalogImportWhileItIsCompacted(CatalogImportContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[ImportedCatalog]:
+        with compacting(tmp_path):
+            yield LmdbCatalog(tmp_path)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_while_another_process_compacts_and_is_killed_at_any_moment(
+    tmp_path: Path,
+) -> None:
+    random = np.random.default_rng(5)
+    store = LmdbCatalog(tmp_path)
+    added, places, changes = 0, set(), [0]
+    store.upsert_jobs([Job(1_000_000 + id_, description="x" * 9_000) for id_ in range(300)])
+    for _ in range(30):
+        with compacting(tmp_path) as process:
+            end = time.monotonic() + random.uniform(0, 0.08)
+            while time.monotonic() < end:
+                assert store.upsert_jobs([Job(added)]) == [Change.CREATED]
+                added += 1
+                assert store.counts([JobFilter()]) == [300 + added]
+                changes.append(store.revision)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        # Whoever was there all along and whoever comes now see the same
+        places.add((tmp_path / "current").readlink())
+        held = set(range(added)) | set(range(1_000_000, 1_000_300))
+        assert set(store.jobs(list(held))) == held
+        script = f"import sys; {_OPEN}; print(len(store.jobs(range({added}))))"
+        found = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        assert int(found.stdout) == added
+    assert changes == sorted(set(changes))
+    assert len(places) > 20
+    store.compact()
+    assert len(list(tmp_path.glob("**/data.mdb"))) == 1
+
+
+def test_nobody_waits_for_an_import_that_ends_and_what_they_change_meanwhile_stays(
+    store: LmdbCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.upsert_jobs([Job(id_) for id_ in (7, 8)])
+    store.begin("one", frozenset({ItemKind.JOBS}), full=True)
+    store.extend([Job(id_) for id_ in (1, 2, 3)])
+    looking = _View.own
+
+    def changing(view: _View, kind: ItemKind, generation: int) -> list[int]:
+        found = looking(view, kind, generation)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(store.remove_jobs, [1, 7]).result(10)
+            pool.submit(store.upsert_jobs, [Job(2, "changed"), Job(9)]).result(10)
+        return found
+
+    monkeypatch.setattr(_View, "own", changing)
+    assert store.finish()
+
+    titles = {id_: job.title for id_, job in store.jobs(range(10)).items()}
+    assert titles == {2: "changed", 3: None, 8: None, 9: None}
+    assert store.counts([JobFilter()]) == [4]
+
+
+def test_people_are_hashed_once_however_often_the_catalogue_changes(
+    store: LmdbCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = 0
+
+    def counting(user_id: int, key: bytes) -> bytes:
+        nonlocal hashes
+        hashes += 1
+        return hashed(user_id, key)
+
+    people = np.arange(3_000)
+    store.erase_users([5], at(1))
+    monkeypatch.setattr(catalog_records, "hashed", counting)
+    for id_ in range(10):
+        store.upsert_jobs([Job(id_)])
+        assert np.flatnonzero(~np.isnan(store.erased_at(people))).tolist() == [5]
+
+    assert hashes == 3_000
 
 
 def test_only_what_is_asked_for_is_returned(store: LmdbCatalog) -> None:
@@ -116,6 +223,11 @@ def test_a_forked_process_opens_the_store_anew(store: LmdbCatalog) -> None:
     assert child.exitcode == 2
     assert store.counts([JobFilter()]) == [2]
 
+
+_OPEN = (
+    "from pathlib import Path; from adapters.lmdb_catalog import LmdbCatalog;"
+    "store = LmdbCatalog(Path(sys.argv[1]))"
+)
 
 _CHILD = """
 import sys
@@ -169,6 +281,41 @@ def test_killed_at_any_moment_an_import_leaves_the_old_or_the_new_and_all_acknow
         own = range(100_001, 100_001 + acknowledged)
         assert set(store.jobs(own)) == set(own)
     assert acknowledged > 0
+
+
+def test_a_reader_that_was_killed_holds_nothing_up_once_another_process_comes(
+    store: LmdbCatalog, tmp_path: Path
+) -> None:
+    texts = [Job(id_, description="x" * 9_000) for id_ in range(50)]
+    store.upsert_jobs(texts)
+    folder = tmp_path / "catalogue"
+    script = (
+        f"import sys; {_OPEN}\nwith store._reading() as view: print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        reader.kill()
+
+    def grown(changes: int) -> int:
+        """Return by how much the file has grown after changes that need no more space."""
+        before = (folder / "data.mdb").stat().st_size
+        for _ in range(changes):
+            store.remove_jobs(range(50))
+            store.upsert_jobs(texts)
+        return (folder / "data.mdb").stat().st_size - before
+
+    assert grown(5) > 1 << 20
+    subprocess.run(
+        [sys.executable, "-c", f"import sys; {_OPEN}; store.revision", folder], check=True
+    )
+    grown(2)
+    assert grown(5) == 0
 
 
 def test_processes_see_each_others_changes_at_the_next_question(store: LmdbCatalog) -> None:

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from adapters.redis_catalog import RedisAddress, RedisCatalog
-from domain.errors import CatalogUnavailable
+from domain.errors import CatalogUnavailable, InputError
 from domain.model import Job, JobFilter, User
 from domain.ports import CatalogStore, Change
 from tests.conftest import free_port
@@ -263,6 +263,52 @@ def test_a_server_that_lost_everything_is_not_taken_for_an_empty_one(
     # Nobody who was erased comes back with the files
     assert set(store.users([1, 2])) == {1}
     assert RedisCatalog(address).erased_at(np.array([2])).tolist() == [at(1).timestamp()]
+
+
+def test_a_process_that_starts_after_the_loss_knows_the_erasures_of_its_host(
+    server: RedisServer, address: RedisAddress, tmp_path: Path
+) -> None:
+    kept = tmp_path / "state" / "erasures"
+    first, second = (RedisCatalog(address, kept) for _ in range(2))
+    imported(first, "a", Job(1, "one"), User(1), User(2), User(3))
+    assert set(second.users([1, 2, 3])) == {1, 2, 3}
+    first.erase_users([2, 3], at(1))
+    second.upsert_users([User(3)])
+    assert np.isnan(second.erased_at(np.array([3])))[0]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    with redis.Redis(port=server.port) as client:
+        client.delete(*client.scan_iter(f"{address.prefix}:*"))
+
+    fresh = RedisCatalog(address, kept)
+    # Nothing else makes a catalogue that knows of nobody
+    with pytest.raises(CatalogUnavailable, match="does not hold the catalogue any more"):
+        fresh.upsert_users([User(2)])
+    imported(fresh, "a", Job(1, "one"), User(1), User(2), User(3))
+
+    assert set(fresh.users([1, 2, 3])) == {1, 3}
+    elsewhere = RedisCatalog(address)
+    assert elsewhere.erased_at(np.array([2])).tolist() == [at(1).timestamp()]
+    assert np.isnan(elsewhere.erased_at(np.array([1, 3]))).all()
+    elsewhere.upsert_users([User(2)])
+    assert np.isnan(fresh.erased_at(np.array([2])))[0]
+    assert RedisCatalog(address, kept).upsert_jobs([Job(2)]) == [Change.CREATED]
+
+    kept.write_bytes(b"?")
+    with pytest.raises(InputError, match="cannot be read"):
+        RedisCatalog(address, kept)
+
+
+def test_a_host_says_when_its_erasures_are_of_another_catalogue(
+    server: RedisServer, address: RedisAddress, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    RedisCatalog(address, tmp_path / "erasures").erase_users([1, 2], at(1))
+    with redis.Redis(port=server.port) as client:
+        client.delete(*client.scan_iter(f"{address.prefix}:*"))
+    imported(RedisCatalog(address), "b", User(1))
+
+    assert np.isnan(RedisCatalog(address, tmp_path / "erasures").erased_at(np.array([1])))[0]
+
+    assert "made anew without the 2 erasures known here" in caplog.text
 
 
 def test_a_server_that_lost_its_last_changes_is_noticed(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Service, serving
+from tests.conftest import Service, jobrec, serving
 from tests.graphql_api.test_service import ONE_RUN, RETRAIN, ended
 
 pytestmark = [
@@ -36,6 +36,20 @@ LOAD = f"""query ($user: ID!, $users: [ID!]!) {{
     recommendations(userId: $user) {{ {LISTS} }}
     batchRecommendations(userIds: $users) {{ {LISTS} }} }}"""
 VERSION = "{ model { version } }"
+SHOWN = """query ($job: ID!) {
+    known: recommendations(userId: 1, first: 20) { items { source job { id } } }
+    unknown: recommendations(userId: 987654321, first: 20) { items { source job { id } } }
+    visitor: sessionRecommendations(activities: [{jobId: $job, kind: REDIRECT}], first: 20) {
+      items { source job { id } } }
+    similar: similarJobs(jobId: $job, first: 20) { items { job { id } } }
+    job(id: $job) { similar(first: 20) { items { job { id } } } } }"""
+DESCRIBED = """query ($ids: [ID!]) { jobs(ids: $ids) { edges { node {
+    id title employer { name } location description postedAt closesAt isOpen } } } }"""
+OUTCOMES = "... on CatalogueChanged { outcomes { change } }"
+CLOSE = f"mutation ($ids: [ID!]!) {{ it: closeJobs(input: {{ids: $ids}}) {{ {OUTCOMES} }} }}"
+REMOVE = f"mutation ($ids: [ID!]!) {{ it: removeJobs(input: {{ids: $ids}}) {{ {OUTCOMES} }} }}"
+UPSERT = f"""mutation ($jobs: [JobInput!]!) {{
+    it: upsertJobs(input: {{jobs: $jobs}}) {{ {OUTCOMES} }} }}"""
 
 
 class Worker:
@@ -313,3 +327,59 @@ def test_runs_are_known_after_a_restart_to_every_worker(demo_data: Path, tmp_pat
             assert worker.ask(ONE_RUN, id=run["id"])["trainingRun"] == run
             assert worker.ask(listed)["trainingRuns"] == runs
             assert worker.ask(VERSION)["model"]["version"] == run["model"]["version"]
+
+
+def shown(data: dict[str, Any]) -> dict[str, list[str]]:
+    """Return which jobs stand in each list of an answer."""
+    lists = {**data, "job": data["job"]["similar"]}
+    return {name: [item["job"]["id"] for item in lists[name]["items"]] for name in lists}
+
+
+@pytest.mark.parametrize(
+    ("mutation", "command"),
+    [(CLOSE, "close-jobs"), (REMOVE, "remove-jobs")],
+    ids=["close", "remove"],
+)
+@pytest.mark.parametrize("way", ["mutation", "command line"])
+def test_a_job_that_goes_is_in_no_next_answer_of_any_worker_until_it_is_put_back(
+    two: Service, workers: list[Worker], mutation: str, command: str, way: str
+) -> None:
+    job = "7"
+    with workers[0].connected() as first, workers[1].connected() as second:
+        connections = list(zip(workers, (first, second), strict=True))
+
+        def answers(query: str, **variables: Any) -> list[dict[str, Any]]:
+            """Return the next answer of each worker."""
+            return [
+                worker.ask_over(connection, query, **variables)
+                for worker, connection in connections
+            ]
+
+        # Asked twice, so that all that is ever kept of an answer is kept
+        before = [[shown(data) for data in answers(SHOWN, job=job)] for _ in range(2)][-1]
+        assert before[0] == before[1]
+        assert all(before[0].values())
+        gone = sorted({ids[0] for ids in before[0].values()} - {job})
+        described = answers(DESCRIBED, ids=gone)[0]["jobs"]["edges"]
+        if way == "mutation":
+            outcomes = workers[0].ask_over(first, mutation, ids=gone)["it"]["outcomes"]
+            assert {outcome["change"] for outcome in outcomes} <= {"UPDATED", "REMOVED"}
+        else:
+            jobrec("catalogue", command, *gone, "--state", two.state)
+
+        for data in answers(SHOWN, job=job):
+            lists = shown(data)
+            assert all(lists.values())
+            assert not set(gone) & {id_ for ids in lists.values() for id_ in ids}
+        for data in answers(DESCRIBED, ids=gone):
+            there = {edge["node"]["id"]: edge["node"]["isOpen"] for edge in data["jobs"]["edges"]}
+            assert there == (dict.fromkeys(gone, False) if command == "close-jobs" else {})
+
+        back = [
+            {**edge["node"], "employer": edge["node"]["employer"]["name"]} for edge in described
+        ]
+        for node in back:
+            assert node.pop("isOpen")
+        outcomes = workers[1].ask_over(second, UPSERT, jobs=back)["it"]["outcomes"]
+        assert {outcome["change"] for outcome in outcomes} <= {"UPDATED", "CREATED"}
+        assert [shown(data) for data in answers(SHOWN, job=job)] == before
