@@ -50,12 +50,11 @@ class EmployerLearning:
             DataError: the owner's notes cannot be used.
             InputError: the notes contradict themselves.
         """
-        learner = self._make_learner()
         notes = self._read_notes()
         corpus = gathered(all_jobs(self._catalog), notes)
         if not any(text.strip() for employer in corpus for text in employer.texts):
             raise TrainingError("no job with an employer has a description")
-        types = learner.learn(corpus, notes.amendments, seed, factors, on_progress)
+        types = self._make_learner().learn(corpus, notes.amendments, seed, factors, on_progress)
         return types.known_as(notes.keys())
 
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from dependency_injector import containers, providers
 
 from adapters.content import TextModel, TextTrainer
@@ -37,7 +38,9 @@ from application.recommending import Models, Recommending
 from application.recording import Recording
 from application.training import LearningPolicy, Training
 from application.tuning import Tuning
+from domain.employers import UNTYPED, EmployerTypes
 from domain.errors import DatasetMissing, InputError, SnapshotCorrupt, TrainingError
+from domain.model import FloatArray
 from domain.ports import (
     Arrays,
     Catalog,
@@ -138,11 +141,33 @@ def _evaluating(
 
 
 def _employer_learner(settings: Settings) -> EmployerLearner:
-    from adapters.employers import TextEmployerLearner, TypingPolicy
-    from adapters.texts import stop_words, tokeniser
-
+    try:
+        from adapters.employers import TextEmployerLearner, TypingPolicy
+        from adapters.texts import stop_words, tokeniser
+    except ImportError as error:
+        raise TrainingError(_extra_missing("types", error)) from error
     typing = TypingPolicy(types=settings.employer_types or None)
     return TextEmployerLearner(tokeniser(), stop_words(), typing=typing)
+
+
+def employer_map(known: EmployerTypes) -> FloatArray:
+    """Return where each employer stands on a map, shape (n, 2); 0 where it has no type.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    try:
+        from adapters.employer_map import places
+    except ImportError as error:
+        raise InputError(_extra_missing("maps", error), "report") from error
+    mapped = np.zeros((len(known.keys), 2), dtype=np.float32)
+    typed = known.type_of != UNTYPED
+    mapped[typed] = places(known.vectors[typed], known.facts["seed"])
+    return mapped
+
+
+def _extra_missing(what: str, error: ImportError) -> str:
+    return f'{what} of employers need an extra: pip install "jobrec[employers]" ({error})'
 
 
 def _employer_learning(

@@ -88,7 +88,8 @@ def _redis(url: SecretStr, expected: str = "expected redis:// or rediss://") -> 
 
 
 def _installed(typing: EmployerTyping) -> EmployerTyping:
-    if typing is EmployerTyping.ON and find_spec("gensim") is None:
+    needed = ("gensim", "regex", "sklearn", "stopwordsiso")
+    if typing is EmployerTyping.ON and not all(map(find_spec, needed)):
         raise ValueError('types of employers need an extra: pip install "jobrec[employers]"')
     return typing
 
@@ -132,7 +133,7 @@ class Settings(BaseSettings):
     max_shrink: float = Field(0.3, description="go live if jobs or people shrank by at most this")
 
     employers: Annotated[EmployerTyping, AfterValidator(_installed)] = Field(
-        EmployerTyping.OFF,
+        EmployerTyping.AUTO,
         description="learn types of employers: auto, where there are texts and the extra; on, off",
     )
     employer_types: Annotated[int, Field(ge=0, le=1_000)] = Field(
