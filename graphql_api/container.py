@@ -64,7 +64,7 @@ from domain.significance import Bootstrap
 from domain.tuning import NEIGHBOURHOOD, Values
 from domain.variety import Variety
 from graphql_api.runtime import available_cores
-from graphql_api.settings import EmployerTyping, Settings
+from graphql_api.settings import EmployerTyping, Settings, employers_extra_missing
 from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
@@ -141,11 +141,9 @@ def _evaluating(
 
 
 def _employer_learner(settings: Settings) -> EmployerLearner:
-    try:
-        from adapters.employers import TextEmployerLearner, TypingPolicy
-        from adapters.texts import stop_words, tokeniser
-    except ImportError as error:
-        raise TrainingError(_extra_missing("types", error)) from error
+    from adapters.employers import TextEmployerLearner, TypingPolicy
+    from adapters.texts import stop_words, tokeniser
+
     typing = TypingPolicy(types=settings.employer_types or None)
     return TextEmployerLearner(tokeniser(), stop_words(), typing=typing)
 
@@ -156,18 +154,14 @@ def employer_map(known: EmployerTypes) -> FloatArray:
     Raises:
         InputError: the extra is not installed.
     """
-    try:
-        from adapters.employer_map import places
-    except ImportError as error:
-        raise InputError(_extra_missing("maps", error), "report") from error
+    if obstacle := employers_extra_missing():
+        raise InputError(obstacle, "report")
+    from adapters.employer_map import places
+
     mapped = np.zeros((len(known.keys), 2), dtype=np.float32)
     typed = known.type_of != UNTYPED
     mapped[typed] = places(known.vectors[typed], known.facts["seed"])
     return mapped
-
-
-def _extra_missing(what: str, error: ImportError) -> str:
-    return f'{what} of employers need an extra: pip install "jobrec[employers]" ({error})'
 
 
 def _employer_learning(
@@ -177,6 +171,7 @@ def _employer_learning(
         catalog,
         partial(read_employer_notes, settings.data, tolerance),
         partial(_employer_learner, settings),
+        employers_extra_missing(),
     )
 
 

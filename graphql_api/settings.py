@@ -87,10 +87,19 @@ def _redis(url: SecretStr, expected: str = "expected redis:// or rediss://") -> 
     return url
 
 
-def _installed(typing: EmployerTyping) -> EmployerTyping:
+def employers_extra_missing() -> str | None:
+    """Return what to say where the extra for types of employers is not installed, None if it is."""
     needed = ("gensim", "regex", "sklearn", "stopwordsiso")
-    if typing is EmployerTyping.ON and not all(map(find_spec, needed)):
-        raise ValueError('types of employers need an extra: pip install "jobrec[employers]"')
+    absent = ", ".join(name for name in needed if find_spec(name) is None)
+    if not absent:
+        return None
+    return f'types of employers need an extra: pip install "jobrec[employers]" (no {absent})'
+
+
+def _installed(typing: EmployerTyping) -> EmployerTyping:
+    obstacle = employers_extra_missing() if typing is EmployerTyping.ON else None
+    if obstacle:
+        raise ValueError(obstacle)
     return typing
 
 
