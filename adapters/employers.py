@@ -1,18 +1,30 @@
-"""Learns of employers by gensim and scikit-learn: expressions, vectors, types and a map."""
+"""Learns of employers by gensim and scikit-learn: expressions, vectors and types.
+
+Both are imported here and not where they are called: the bound on threads reaches only the
+runtimes that are loaded by then, and two OpenMP threads that wait for each other on a busy machine
+take ten times as long.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+from gensim.models.doc2vec import Doc2Vec, TaggedDocument
+from gensim.models.phrases import ENGLISH_CONNECTOR_WORDS, Phrases
 from scipy.sparse import csr_matrix
+from sklearn.cluster import KMeans
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_limits
 
 from domain.employers import (
@@ -35,16 +47,17 @@ from domain.model import FloatArray, IndexArray
 from domain.ports import EmployerLearner, JobVectors, OnProgress, nobody
 
 SAMPLED_WORDS = 2_000_000
-"""Expressions are learned from about so many words, jobs drawn at random."""
+"""Expressions are learned from about so many words, sentences drawn at random."""
 
-_LETTERS_A_WORD = 6
 _SHOWN = 12
 _EXAMPLES = 8
 _LABELLED = 3
 _MIN_TYPES, _MAX_TYPES = 4, 24
 _SILHOUETTES = 2_000
-_SUBSAMPLES = 4
-_STEPS = 6
+_SUBSAMPLES = 5
+_STEPS = 5
+_JOINT = "\t"
+"""Between what a pass joins, so as not to be taken for what the one before joined by a space."""
 
 
 class Vectoriser(StrEnum):
@@ -117,10 +130,12 @@ class TextEmployerLearner(EmployerLearner):
         on_progress(0, _STEPS)
         # Several threads add up in another order, and types would differ in the last bit
         with threadpool_limits(1):
-            joined = self.phrases(corpus, amendments, seed)
+            sentences = self.read(corpus)
             on_progress(1, _STEPS)
-            reduced = self.reduce(corpus, joined, amendments)
+            passes = self.phrases(sentences, amendments, seed)
             on_progress(2, _STEPS)
+            reduced = self.reduce(sentences, passes, amendments)
+            on_progress(3, _STEPS)
             has_text = reduced.distinct >= self._typing.min_words
             rows = np.flatnonzero(has_text)
             if len(rows) < 4 * self._expressions.min_employers:
@@ -131,13 +146,10 @@ class TextEmployerLearner(EmployerLearner):
             vectors = self.vectors(reduced, rows, seed)
             if factors is not None and self._typing.blend > 0:
                 vectors = blended(vectors, corpus, rows, factors, self._typing.blend)
-            on_progress(3, _STEPS)
-            labels, facts = self.clustered(vectors, seed)
             on_progress(4, _STEPS)
-            places = _places(vectors, seed)
-            on_progress(5, _STEPS)
+            labels, facts = self.clustered(vectors, seed)
         types, renumbered = _types(reduced.counts[rows], reduced.terms, vectors, labels, rows)
-        result = _assembled(corpus, rows, vectors, places, renumbered, types, reduced)
+        result = _assembled(corpus, rows, vectors, renumbered, types, reduced)
         on_progress(_STEPS, _STEPS)
         return EmployerTypes(
             **result,
@@ -159,69 +171,69 @@ class TextEmployerLearner(EmployerLearner):
             replace(self._typing, types=types),
         )
 
+    def read(self, corpus: Sequence[EmployerText]) -> Sentences:
+        """Return the sentences of each employer; what it repeats in many adverts comes once."""
+        # A word that is new gets the next number
+        vocabulary: defaultdict[str, int] = defaultdict(int)
+        vocabulary.default_factory = vocabulary.__len__
+        numbers, starts, bounds = array("i"), array("q", [0]), array("q", [0])
+        for employer in corpus:
+            # A dictionary keeps the order, on which Doc2Vec's numbers depend
+            distinct = dict.fromkeys(
+                tuple(sentence) for text in employer.texts for sentence in self._tokenise(text)
+            )
+            for sentence in distinct:
+                numbers.extend(map(vocabulary.__getitem__, sentence))
+                starts.append(len(numbers))
+            bounds.append(len(starts) - 1)
+        return Sentences(list(vocabulary), numbers, starts, bounds)
+
     def phrases(
-        self, corpus: Sequence[EmployerText], amendments: Amendments, seed: int
-    ) -> list[Any]:
-        """Return gensim's frozen phrases of each pass; each joins what the one before left."""
-        try:
-            from gensim.models.phrases import ENGLISH_CONNECTOR_WORDS, Phrases
-        except ImportError as error:
-            raise _missing("gensim") from error
+        self, sentences: Sentences, amendments: Amendments, seed: int
+    ) -> Sequence[Mapping[str, float]]:
+        """Return the expressions that each pass joins from what the one before left, and NPMI."""
         # It tells of every ten thousand sentences
         logging.getLogger("gensim").setLevel(logging.WARNING)
         policy, passes = self._expressions, []
-        forced = _joins(amendments.include, policy.passes, ENGLISH_CONNECTOR_WORDS)
-        texts = [text for employer in corpus for text in employer.texts]
-        share = SAMPLED_WORDS * _LETTERS_A_WORD / max(1, sum(map(len, texts)))
-        chosen = np.random.default_rng(seed).random(len(texts)) < share
-        sentences = [
-            sentence
-            for text, is_chosen in zip(texts, chosen, strict=True)
-            if is_chosen
-            for sentence in self._tokenise(text)
-        ]
+        forced = _joins(amendments.include, policy.passes)
+        drawn = sentences.drawn(SAMPLED_WORDS, seed)
         for turn in range(policy.passes):
             learned = Phrases(
-                sentences,
+                drawn,
                 min_count=policy.min_count,
                 threshold=policy.min_npmi,
                 scoring=_npmi_of_counts,
-                delimiter=" ",
+                delimiter=_JOINT,
                 connector_words=ENGLISH_CONNECTOR_WORDS,
-            ).freeze()
-            learned.phrasegrams.update(dict.fromkeys(forced[turn], 1.0))
+            ).export_phrases()
+            known = {text.replace(_JOINT, " "): score for text, score in learned.items()}
+            known.update(dict.fromkeys(forced[turn], 1.0))
             for text in amendments.exclude:
-                learned.phrasegrams.pop(text, None)
-            passes.append(learned)
+                known.pop(text, None)
+            passes.append(known)
             if turn + 1 < policy.passes:
-                sentences = [learned[sentence] for sentence in sentences]
+                drawn = [_joined(sentence, known) for sentence in drawn]
         return passes
 
     def reduce(
-        self, corpus: Sequence[EmployerText], passes: Sequence[Any], amendments: Amendments
+        self,
+        sentences: Sentences,
+        passes: Sequence[Mapping[str, float]],
+        amendments: Amendments,
     ) -> Reduced:
-        """Count the valuable expressions and words of each employer.
-
-        A sentence that an employer uses in many adverts counts once.
-        """
+        """Count the valuable expressions and words of each employer."""
+        employers = len(sentences.bounds) - 1
         vocabulary: dict[str, int] = {}
         indptr, indices, counts = array("q", [0]), array("i"), array("i")
-        languages = np.zeros((len(corpus), len(self._languages)))
-        for row, employer in enumerate(corpus):
-            # A dictionary keeps the order, on which Doc2Vec's numbers depend
-            sentences = {
-                tuple(sentence): None
-                for text in employer.texts
-                for sentence in self._tokenise(text)
-            }
+        languages = np.zeros((employers, len(self._languages)))
+        for row in range(employers):
             used: Counter[str] = Counter()
-            for sentence in sentences:
-                joined = list(sentence)
-                for phrases in passes:
-                    joined = phrases[joined]
-                used.update(joined)
-            for place, known in enumerate(self._languages):
-                languages[row, place] = sum(used[term] for term in used.keys() & known)
+            for words in sentences.of(row):
+                for known in passes:
+                    words = _joined(words, known)
+                used.update(words)
+            for place, common in enumerate(self._languages):
+                languages[row, place] = sum(used[term] for term in used.keys() & common)
             for term, count in used.items():
                 indices.append(vocabulary.setdefault(term, len(vocabulary)))
                 counts.append(count)
@@ -230,9 +242,9 @@ class TextEmployerLearner(EmployerLearner):
         values = np.frombuffer(counts, dtype=np.int32).astype(np.float32)
         matrix = csr_matrix(
             (values, columns, np.frombuffer(indptr, dtype=np.int64)),
-            shape=(len(corpus), len(vocabulary)),
+            shape=(employers, len(vocabulary)),
         )
-        usage = Usage.of(len(corpus), len(vocabulary), columns, values)
+        usage = Usage.of(employers, len(vocabulary), columns, values)
         terms = list(vocabulary)
         speaks = np.fromiter(
             (self._speaks(term, amendments) for term in terms), dtype=bool, count=len(terms)
@@ -241,7 +253,7 @@ class TextEmployerLearner(EmployerLearner):
         chosen |= np.fromiter((term in amendments.include for term in terms), bool, len(terms))
         # In the order of their letters, so that the order of employers changes nothing
         kept = sorted(np.flatnonzero(chosen).tolist(), key=terms.__getitem__)
-        scores = {text: score for phrases in passes for text, score in phrases.phrasegrams.items()}
+        scores = {text: score for known in passes for text, score in known.items()}
         return Reduced(
             counts=matrix[:, kept].tocsr().astype(np.float32),
             terms=[terms[column] for column in kept],
@@ -272,8 +284,11 @@ class TextEmployerLearner(EmployerLearner):
         if self._typing.types is not None:
             labels = _k_means(vectors, min(self._typing.types, len(vectors)), seed)
             return labels, {"types": self._typing.types, "chosen": "given"}
+        sample = np.random.default_rng(seed).permutation(len(vectors))[:_SILHOUETTES]
+        distances = np.clip(1 - vectors[sample] @ vectors[sample].T, 0, None)
+        np.fill_diagonal(distances, 0)
         rated = [
-            _rated(vectors, k, seed)
+            _rated(vectors, sample, distances, k, seed)
             for k in range(_MIN_TYPES, min(_MAX_TYPES, max(_MIN_TYPES, len(vectors) // 8)) + 1)
         ]
         best = max(rated, key=lambda rating: rating["silhouette"] * rating["stability"])
@@ -287,6 +302,39 @@ class TextEmployerLearner(EmployerLearner):
         if all(word in self._stop_words or word.isdigit() for word in words):
             return False
         return len(term) > 1
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The sentences of all employers, one behind the other, words as numbers.
+
+    Attributes:
+        words: what the numbers stand for.
+        numbers: of all words.
+        starts: where each sentence begins in `numbers`, and where the last one ends.
+        bounds: the same of each employer's sentences in `starts`.
+    """
+
+    words: Sequence[str]
+    numbers: array[int]
+    starts: array[int]
+    bounds: array[int]
+
+    def of(self, employer: int) -> Iterator[Sequence[str]]:
+        """Yield the sentences of an employer."""
+        return self._between(range(*self.bounds[employer : employer + 2]))
+
+    def drawn(self, words: int, seed: int) -> Sequence[Sequence[str]]:
+        """Return sentences drawn at random, of about so many words or all of them."""
+        count = len(self.starts) - 1
+        share = words / max(1, len(self.numbers))
+        chosen = np.flatnonzero(np.random.default_rng(seed).random(count) < share)
+        return list(self._between(chosen.tolist()))
+
+    def _between(self, chosen: Iterable[int]) -> Iterator[Sequence[str]]:
+        for sentence in chosen:
+            numbers = self.numbers[self.starts[sentence] : self.starts[sentence + 1]]
+            yield [self.words[number] for number in numbers]
 
 
 @dataclass(frozen=True)
@@ -342,13 +390,39 @@ def _npmi_of_counts(
     return npmi(bigram_count, worda_count, wordb_count, corpus_word_count)
 
 
-def _joins(included: frozenset[str], passes: int, connectors: frozenset[str]) -> Sequence[set[str]]:
+def _joined(words: Sequence[str], known: Mapping[str, float]) -> Sequence[str]:
+    """Join the expressions that a pass knows, from the left, as gensim's `FrozenPhrases` does.
+
+    Between the two parts of an expression there may be words such as `of`, which count as its own.
+    """
+    result: list[str] = []
+    first, length = "", 0
+    for word in words:
+        if word in ENGLISH_CONNECTOR_WORDS:
+            if first:
+                length += 1
+            result.append(word)
+            continue
+        if first:
+            expression = (
+                f"{first} {word}" if not length else " ".join([*result[-length - 1 :], word])
+            )
+            if expression in known:
+                result[-length - 1 :] = [expression]
+                first, length = "", 0
+                continue
+        result.append(word)
+        first, length = word, 0
+    return result
+
+
+def _joins(included: frozenset[str], passes: int) -> Sequence[set[str]]:
     """Return which pairs each pass must join so that the included expressions come about."""
     forced: list[set[str]] = [set() for _ in range(passes)]
     for text in sorted(included):
         parts: list[str] = []
         for word in text.split(" "):
-            if parts and (word in connectors or parts[-1].split(" ")[-1] in connectors):
+            if parts and {word, parts[-1].split(" ")[-1]} & ENGLISH_CONNECTOR_WORDS:
                 parts[-1] += f" {word}"
             else:
                 parts.append(word)
@@ -364,11 +438,6 @@ def _joins(included: frozenset[str], passes: int, connectors: frozenset[str]) ->
 
 
 def _tfidf(counts: csr_matrix, dimensions: int, seed: int) -> FloatArray:
-    try:
-        from sklearn.decomposition import TruncatedSVD
-        from sklearn.feature_extraction.text import TfidfTransformer
-    except ImportError as error:
-        raise _missing("scikit-learn") from error
     weights = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
     # With as many dimensions as employers, each would be alone in one
     fewer = max(2, min(dimensions, weights.shape[0] // 4, weights.shape[1] - 1))
@@ -378,11 +447,6 @@ def _tfidf(counts: csr_matrix, dimensions: int, seed: int) -> FloatArray:
 def _doc2vec(
     counts: csr_matrix, terms: Sequence[str], policy: TypingPolicy, seed: int
 ) -> FloatArray:
-    try:
-        from gensim.models.doc2vec import Doc2Vec, TaggedDocument
-    except ImportError as error:
-        raise _missing("gensim") from error
-
     class Documents:
         def __iter__(self) -> Iterator[Any]:
             for row in range(counts.shape[0]):
@@ -416,60 +480,43 @@ def _beyond_language(vectors: FloatArray, languages: Floats) -> FloatArray:
 
 
 def _k_means(vectors: FloatArray, types: int, seed: int, starts: int = 10) -> IndexArray:
-    from sklearn.cluster import KMeans
-
     labels = KMeans(types, n_init=starts, random_state=seed).fit(vectors).labels_
     return np.asarray(labels, dtype=np.int64)
 
 
-def _rated(vectors: FloatArray, types: int, seed: int) -> dict[str, Any]:
+def _rated(
+    vectors: FloatArray, sample: IndexArray, distances: FloatArray, types: int, seed: int
+) -> dict[str, Any]:
     """Tell how well a number of types fits.
 
     Silhouette by cosine (Rousseeuw 1987) on at most some thousand; stability as the mean adjusted
     Rand index between types found in random subsamples of 80 %, on those that two share
     (Ben-Hur, Elisseeff and Guyon 2002).
-    """
-    from sklearn.metrics import adjusted_rand_score, silhouette_score
 
+    Args:
+        vectors: of the employers.
+        sample: which of them the silhouette is of.
+        distances: between those, one row and column each.
+        types: how many.
+        seed: of all draws.
+    """
     rng = np.random.default_rng(seed)
     n = len(vectors)
     labels = _k_means(vectors, types, seed, starts=4)
-    silhouette = silhouette_score(
-        vectors,
-        labels,
-        metric="cosine",
-        sample_size=_SILHOUETTES if n > _SILHOUETTES else None,
-        random_state=seed,
-    )
-    agreements, before = [], None
+    silhouette = silhouette_score(distances, labels[sample], metric="precomputed")
+    found = np.full((_SUBSAMPLES, n), UNTYPED)
     for turn in range(_SUBSAMPLES):
-        found = np.full(n, UNTYPED)
         drawn = rng.permutation(n)[: max(types, round(0.8 * n))]
-        found[drawn] = _k_means(vectors[drawn], types, seed + turn, starts=4)
-        if before is not None:
-            shared = (found != UNTYPED) & (before != UNTYPED)
-            agreements.append(adjusted_rand_score(found[shared], before[shared]))
-        before = found
+        found[turn, drawn] = _k_means(vectors[drawn], types, seed + turn, starts=1)
+    agreements = []
+    for one, other in combinations(found, 2):
+        shared = (one != UNTYPED) & (other != UNTYPED)
+        agreements.append(adjusted_rand_score(one[shared], other[shared]))
     return {
         "types": types,
         "silhouette": round(float(silhouette), 4),
         "stability": round(max(0.0, float(np.mean(agreements))), 4),
     }
-
-
-def _places(vectors: FloatArray, seed: int) -> FloatArray:
-    """Return a map by t-SNE: neighbours stay neighbours, large distances mean little."""
-    from sklearn.manifold import TSNE
-
-    mapped = TSNE(
-        2,
-        metric="cosine",
-        init="random",
-        perplexity=min(30.0, (len(vectors) - 1) / 3),
-        random_state=seed,
-        n_jobs=1,
-    ).fit_transform(vectors)
-    return np.asarray(mapped, dtype=np.float32)
 
 
 def _types(
@@ -510,7 +557,6 @@ def _assembled(
     corpus: Sequence[EmployerText],
     rows: IndexArray,
     vectors: FloatArray,
-    places: FloatArray,
     labels: IndexArray,
     types: Sequence[EmployerType],
     reduced: Reduced,
@@ -531,7 +577,6 @@ def _assembled(
         "job_counts": counts,
         "type_of": spread(labels, UNTYPED),
         "vectors": spread(vectors, 0),
-        "places": spread(places, 0),
         "types": tuple(types),
         "job_ids": ids[order],
         "employer_of": np.repeat(np.arange(len(corpus)), counts)[order],
@@ -539,7 +584,3 @@ def _assembled(
             sorted(reduced.expressions, key=lambda expression: -expression.employers)
         ),
     }
-
-
-def _missing(library: str) -> TrainingError:
-    return TrainingError(f'types of employers need {library}: pip install "jobrec[employers]"')

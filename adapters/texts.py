@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from unicodedata import normalize
 
-from domain.errors import TrainingError
+import regex
+from stopwordsiso import stopwords
 
 LANGUAGES = ("en", "vi")
 """Whose most common words say nothing of an employer."""
@@ -37,14 +38,7 @@ def tokeniser() -> Tokenise:
     Vietnamese syllables stay whole however they are encoded; `c++`, `c#` and `node.js` are words.
     Syllables that make one word together are left to whoever looks for expressions. No
     expression reaches over a mark that ends a sentence or a part of one.
-
-    Raises:
-        TrainingError: the extra is not installed.
     """
-    try:
-        import regex
-    except ImportError as error:
-        raise TrainingError(missing_extra("regex")) from error
     breaks = regex.compile(r"[.!?…。]+(?=\s|$)|[;:•·|()\[\]{}\n\r\t/,\"“”*]+|\s[-\u2013\u2014]+\s")
     words = regex.compile(
         r"[\p{L}\p{N}][\p{L}\p{M}\p{N}]*(?:[.'\u2019&_-][\p{L}\p{N}][\p{L}\p{M}\p{N}]*)*(?:\+\+|[#+])?"
@@ -59,21 +53,8 @@ def tokeniser() -> Tokenise:
 
 
 def stop_words() -> Mapping[str, frozenset[str]]:
-    """Return the words and expressions of each language that say nothing.
-
-    Raises:
-        TrainingError: the extra is not installed.
-    """
-    try:
-        from stopwordsiso import stopwords
-    except ImportError as error:
-        raise TrainingError(missing_extra("stopwordsiso")) from error
+    """Return the words and expressions of each language that say nothing."""
     return {language: frozenset(stopwords(language)) for language in LANGUAGES}
-
-
-def missing_extra(library: str) -> str:
-    """Return what to say where a library of the extra is absent."""
-    return f'types of employers need {library}: pip install "jobrec[employers]"'
 
 
 class _Text(HTMLParser):

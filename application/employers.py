@@ -26,7 +26,8 @@ class EmployerLearning:
     Args:
         catalog: holds the adverts.
         read_notes: returns what the owner knows beyond them, read anew for each training.
-        make_learner: makes the learner, which may need an extra.
+        make_learner: makes the learner.
+        obstacle: why there is none, None where there is.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class EmployerLearning:
         catalog: Catalog,
         read_notes: Callable[[], EmployerNotes],
         make_learner: Callable[[], EmployerLearner],
+        obstacle: str | None = None,
     ) -> None:
         self._catalog = catalog
         self._read_notes = read_notes
         self._make_learner = make_learner
+        self._obstacle = obstacle
 
     def learn(
         self, seed: int, factors: JobVectors | None = None, on_progress: OnProgress = nobody
@@ -46,16 +49,17 @@ class EmployerLearning:
 
         Raises:
             TrainingError: no advert with an employer has a description, too few employers have
-                enough of them, or the extra is not installed.
+                enough of them, or there is no learner.
             DataError: the owner's notes cannot be used.
             InputError: the notes contradict themselves.
         """
-        learner = self._make_learner()
+        if self._obstacle is not None:
+            raise TrainingError(self._obstacle)
         notes = self._read_notes()
         corpus = gathered(all_jobs(self._catalog), notes)
         if not any(text.strip() for employer in corpus for text in employer.texts):
             raise TrainingError("no job with an employer has a description")
-        types = learner.learn(corpus, notes.amendments, seed, factors, on_progress)
+        types = self._make_learner().learn(corpus, notes.amendments, seed, factors, on_progress)
         return types.known_as(notes.keys())
 
 

@@ -21,6 +21,7 @@ from domain.errors import (
     RecordsUnavailable,
     SnapshotError,
     TrainingCancelled,
+    TrainingError,
 )
 from domain.metrics import Targets, measure
 from domain.model import (
@@ -319,6 +320,10 @@ class Training:
             return self._employers.learn(self._learning.seed, None, on_progress).arrays()
         except TrainingCancelled:
             raise
+        except TrainingError as error:
+            # Ordinary: no texts, or no extra
+            self._runs.update(run.id, employers_note=str(error))
+            return {}
         except JobrecError as error:
             note = str(error)
         except MemoryError:

@@ -33,7 +33,8 @@ def run(scratch: Path, *, quick: bool) -> Report:
     lines = data.warm(path)
     repetitions = 2 if quick else 5
     train = [sys.executable, "-m", "graphql_api", "train", "--data", str(folder)]
-    train += ["--state", "{fresh}/state", "--log-level", "warning"]
+    # The row-by-row ways learn nothing of employers either
+    train += ["--state", "{fresh}/state", "--log-level", "warning", "--employers", "off"]
     results = measure(
         [
             Candidate(
@@ -82,6 +83,7 @@ def run(scratch: Path, *, quick: bool) -> Report:
                 "measured beside popularity, for the promotion policy."
             ),
             f"{_IN_PROCESS}: that after all imports.",
+            "All of these with `--employers off`, for the row-by-row ways learn no types either.",
             (
                 f"{_PANDAS}: a fresh process as well: `iterrows` into nested dicts, scores in "
                 "plain Python, a dense user x job DataFrame filled cell by cell with `.loc`, "
@@ -121,10 +123,12 @@ def jobrec(folder: str, state: str) -> Outcome:
     from domain.ports import Begun
     from domain.runs import RunRequest, RunStatus, TrainingPhase
     from graphql_api.container import Container
-    from graphql_api.settings import Settings
+    from graphql_api.settings import EmployerTyping, Settings
 
     watch = Stopwatch()
-    settings = Settings(data=Path(folder), state=Path(state))  # type: ignore[call-arg] # pydantic fills in the rest
+    settings = Settings(  # type: ignore[call-arg] # pydantic fills in the rest
+        data=Path(folder), state=Path(state), employers=EmployerTyping.OFF
+    )
     container = Container(settings=settings)
     begun = container.runs().begin(RunRequest(), "bench", None)
     if not isinstance(begun, Begun):

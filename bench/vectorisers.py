@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_limits
 
-from adapters.employers import TextEmployerLearner, TypingPolicy, Vectoriser, blended
+from adapters.employers import Reduced, TextEmployerLearner, TypingPolicy, Vectoriser, blended
 from adapters.texts import stop_words, tokeniser
 from application.employers import all_jobs, gathered
 from bench.planted import adverts
@@ -26,7 +26,7 @@ from domain.employers import (
 from domain.model import FloatArray, Interactions, Job, TimeWindow
 from domain.ports import JobVectors, nobody
 from graphql_api.container import Container
-from graphql_api.settings import Settings
+from graphql_api.settings import CatalogKind, Settings
 
 _SEED, _K, _BLEND = 42, 10, 0.3
 _KINDS = 12
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def _rows(name: str, folder: Path) -> Iterator[str]:
-    container = Container(settings=Settings(data=folder))  # type: ignore[call-arg] # pydantic fills in the rest
+    container = Container(settings=Settings(data=folder, catalog=CatalogKind.JSONL))  # type: ignore[call-arg] # pydantic fills in the rest
     corpus = gathered(all_jobs(container.catalog()), EmployerNotes())
     interest = None
     if (folder / "activities.jsonl").stat().st_size:
@@ -60,8 +60,7 @@ def _rows(name: str, folder: Path) -> Iterator[str]:
         interest = (factors, scoring.interactions(tally.select(~is_first)))
     for vectoriser in Vectoriser:
         learner = _learner(vectoriser)
-        passes = learner.phrases(corpus, Amendments(), _SEED)
-        reduced = learner.reduce(corpus, passes, Amendments())
+        reduced = _reduced(learner, corpus)
         rows = np.flatnonzero(reduced.distinct >= TypingPolicy().min_words)
         text = learner.vectors(reduced, rows, _SEED)
         for blend in (0.0, _BLEND) if interest is not None else (0.0,):
@@ -86,6 +85,12 @@ def _learner(vectoriser: Vectoriser) -> TextEmployerLearner:
     return TextEmployerLearner(
         tokeniser(), stop_words(), typing=TypingPolicy(vectoriser=vectoriser)
     )
+
+
+def _reduced(learner: TextEmployerLearner, corpus: Sequence[EmployerText]) -> Reduced:
+    sentences = learner.read(corpus)
+    passes = learner.phrases(sentences, Amendments(), _SEED)
+    return learner.reduce(sentences, passes, Amendments())
 
 
 def _blend(
@@ -120,7 +125,7 @@ def _split_half(
                 )
             )
     both = [*halves[0], *halves[1]]
-    reduced = learner.reduce(both, learner.phrases(both, Amendments(), _SEED), Amendments())
+    reduced = _reduced(learner, both)
     n = len(halves[0])
     enough = reduced.distinct >= TypingPolicy().min_words
     kept = np.flatnonzero(enough[:n] & enough[n:])

@@ -373,7 +373,6 @@ class EmployerTypes:
         job_counts: shape (n,), jobs of each when it was learned.
         type_of: shape (n,), position in `types`; UNTYPED where there is too little text.
         vectors: shape (n, dimensions), float32 of length 1; 0 where untyped.
-        places: shape (n, 2), a map of them; 0 where untyped.
         types: the largest first.
         job_ids: shape (jobs,), ascending.
         employer_of: shape (jobs,), position of the job's employer.
@@ -387,7 +386,6 @@ class EmployerTypes:
     job_counts: IndexArray
     type_of: IndexArray
     vectors: FloatArray
-    places: FloatArray
     types: tuple[EmployerType, ...]
     job_ids: IdArray
     employer_of: IndexArray
@@ -402,7 +400,6 @@ class EmployerTypes:
             "job_counts": len(self.job_counts),
             "type_of": len(self.type_of),
             "vectors": len(self.vectors),
-            "places": len(self.places),
         }
         for name, length in shapes.items():
             if length != n:
@@ -469,7 +466,6 @@ class EmployerTypes:
             "employer_job_counts": self.job_counts,
             "employer_types": self.type_of,
             "employer_vectors": self.vectors,
-            "employer_places": self.places,
             "employer_job_ids": self.job_ids,
             "employer_of_job": self.employer_of,
         }
@@ -491,7 +487,6 @@ class EmployerTypes:
                 job_counts=arrays["employer_job_counts"],
                 type_of=arrays["employer_types"],
                 vectors=arrays["employer_vectors"],
-                places=arrays["employer_places"],
                 types=tuple(
                     EmployerType(
                         label=type_["label"],

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from dependency_injector import containers, providers
 
 from adapters.content import TextModel, TextTrainer
@@ -38,7 +39,9 @@ from application.recommending import Models, Recommending
 from application.recording import Recording
 from application.training import LearningPolicy, Training
 from application.tuning import Tuning
+from domain.employers import UNTYPED, EmployerTypes
 from domain.errors import DatasetMissing, InputError, SnapshotCorrupt, TrainingError
+from domain.model import FloatArray
 from domain.ports import (
     Arrays,
     Catalog,
@@ -63,7 +66,7 @@ from domain.trend import Trend
 from domain.tuning import NEIGHBOURHOOD, Values
 from domain.variety import Variety
 from graphql_api.runtime import available_cores
-from graphql_api.settings import EmployerTyping, Settings
+from graphql_api.settings import EmployerTyping, Settings, employers_extra_missing
 from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
@@ -165,6 +168,22 @@ def _employer_learner(settings: Settings) -> EmployerLearner:
     return TextEmployerLearner(tokeniser(), stop_words(), typing=typing)
 
 
+def employer_map(known: EmployerTypes) -> FloatArray:
+    """Return where each employer stands on a map, shape (n, 2); 0 where it has no type.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    if obstacle := employers_extra_missing():
+        raise InputError(obstacle, "report")
+    from adapters.employer_map import places
+
+    mapped = np.zeros((len(known.keys), 2), dtype=np.float32)
+    typed = known.type_of != UNTYPED
+    mapped[typed] = places(known.vectors[typed], known.facts["seed"])
+    return mapped
+
+
 def _employer_learning(
     settings: Settings, catalog: Catalog, tolerance: Tolerance
 ) -> EmployerLearning:
@@ -172,6 +191,7 @@ def _employer_learning(
         catalog,
         partial(read_employer_notes, settings.data, tolerance),
         partial(_employer_learner, settings),
+        employers_extra_missing(),
     )
 
 

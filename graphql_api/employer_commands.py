@@ -11,7 +11,7 @@ import click
 
 from domain.employers import EmployerTypes
 from domain.errors import InputError, SnapshotMissing
-from graphql_api.container import Container
+from graphql_api.container import Container, employer_map
 from graphql_api.employer_report import page
 from graphql_api.settings import Settings
 
@@ -83,8 +83,10 @@ def employer_commands(options: Callable[..., Decorate]) -> click.Group:
     )
     def report(settings: Settings, html: Path) -> None:
         """Write one page with a map of the employers, their kinds and the words of each."""
+        known = _live(settings)
+        text = page(known, employer_map(known))
         try:
-            html.write_text(page(_live(settings)), encoding="utf-8")
+            html.write_text(text, encoding="utf-8")
         except OSError as error:
             raise InputError(f"cannot write {html}: {error}", "--html") from error
         click.echo(f"wrote {html}")

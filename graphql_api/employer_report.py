@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 
 from domain.employers import UNTYPED, EmployerTypes
+from domain.model import FloatArray, IndexArray
 
 _SIZE, _EDGE = 900, 30
 _STYLE = """
@@ -26,8 +27,13 @@ h2 { font-size: 1rem; margin: 0; } p { margin: .15rem 0; } .such { opacity: .75;
 """
 
 
-def page(known: EmployerTypes) -> str:
-    """Return the page; it loads nothing and runs no script."""
+def page(known: EmployerTypes, places: FloatArray) -> str:
+    """Return the page; it loads nothing and runs no script.
+
+    Args:
+        known: what was learned.
+        places: where each employer stands on the map, shape (n, 2).
+    """
     typed = np.flatnonzero(known.type_of != UNTYPED)
     silent = len(known.keys) - len(typed)
     return "".join(
@@ -43,7 +49,7 @@ def page(known: EmployerTypes) -> str:
                 "Point at a dot for its name; its size tells of the number of jobs.</p><main>"
             ),
             '<div class="map">',
-            *_map(known, typed),
+            *_map(known, places, typed),
             "</div><div>",
             *_kinds(known),
             "</div></main></body></html>\n",
@@ -51,10 +57,10 @@ def page(known: EmployerTypes) -> str:
     )
 
 
-def _map(known: EmployerTypes, typed: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[str]:
-    places = np.asarray(known.places[typed], dtype=np.float64)
-    low, high = places.min(axis=0), places.max(axis=0)
-    shown = _EDGE + (places - low) / np.where(high > low, high - low, 1) * (_SIZE - 2 * _EDGE)
+def _map(known: EmployerTypes, places: FloatArray, typed: IndexArray) -> Iterator[str]:
+    own = np.asarray(places[typed], dtype=np.float64)
+    low, high = own.min(axis=0), own.max(axis=0)
+    shown = _EDGE + (own - low) / np.where(high > low, high - low, 1) * (_SIZE - 2 * _EDGE)
     yield f'<svg viewBox="0 0 {_SIZE} {_SIZE}" role="img" aria-label="Map of employers">'
     for (x, y), position in zip(shown, typed, strict=True):
         kind = int(known.type_of[position])

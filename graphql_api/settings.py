@@ -98,9 +98,19 @@ def _redis(url: SecretStr, expected: str = "expected redis:// or rediss://") -> 
     return url
 
 
+def employers_extra_missing() -> str | None:
+    """Return what to say where the extra for types of employers is not installed, None if it is."""
+    needed = ("gensim", "regex", "sklearn", "stopwordsiso")
+    absent = ", ".join(name for name in needed if find_spec(name) is None)
+    if not absent:
+        return None
+    return f'types of employers need an extra: pip install "jobrec[employers]" (no {absent})'
+
+
 def _installed(typing: EmployerTyping) -> EmployerTyping:
-    if typing is EmployerTyping.ON and find_spec("gensim") is None:
-        raise ValueError('types of employers need an extra: pip install "jobrec[employers]"')
+    obstacle = employers_extra_missing() if typing is EmployerTyping.ON else None
+    if obstacle:
+        raise ValueError(obstacle)
     return typing
 
 
@@ -153,7 +163,7 @@ class Settings(BaseSettings):
     max_shrink: float = Field(0.3, description="go live if jobs or people shrank by at most this")
 
     employers: Annotated[EmployerTyping, AfterValidator(_installed)] = Field(
-        EmployerTyping.OFF,
+        EmployerTyping.AUTO,
         description="learn types of employers: auto, where there are texts and the extra; on, off",
     )
     employer_types: Annotated[int, Field(ge=0, le=1_000)] = Field(

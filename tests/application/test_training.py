@@ -376,7 +376,6 @@ class Learner(EmployerLearner):
             job_counts=np.ones(n, dtype=np.int64),
             type_of=np.zeros(n, dtype=np.int64),
             vectors=np.ones((n, 1), dtype=np.float32),
-            places=np.zeros((n, 2), dtype=np.float32),
             types=(EmployerType("all", ("all",), n, (0,)),),
             job_ids=np.array([employer.job_ids[0] for employer in corpus]),
             employer_of=np.arange(n),

@@ -34,7 +34,6 @@ def types(**changed: object) -> EmployerTypes:
         "job_counts": np.array([2, 1, 1, 1]),
         "type_of": np.array([0, 0, 1, UNTYPED]),
         "vectors": np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 0]], dtype=np.float32),
-        "places": np.zeros((4, 2), dtype=np.float32),
         "types": (
             EmployerType("games", ("games", "unity"), 2, (0, 1)),
             EmployerType("bank", ("bank",), 1, (2,)),

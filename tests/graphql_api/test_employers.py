@@ -23,6 +23,47 @@ def typed(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
+@pytest.fixture
+def without_extra(tmp_path: Path) -> str:
+    """Return a folder that, on PYTHONPATH, makes the extra's libraries absent."""
+    absent = dict.fromkeys(("gensim", "regex", "sklearn", "stopwordsiso"))
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update({absent})\n")
+    return str(tmp_path)
+
+
+def test_without_the_extra_a_training_goes_on_and_says_what_to_install(
+    demo_data: Path, without_extra: str, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    places: list[str | Path] = ["--data", demo_data, "--state", state]
+    trained = jobrec("train", *places, PYTHONPATH=without_extra, JOBREC_EMPLOYERS="auto")
+    assert 'employers need an extra: pip install "jobrec[employers]"' in trained.stdout
+    assert "is live" in trained.stdout
+    shown = jobrec("employers", "list", "--state", state, PYTHONPATH=without_extra, check=False)
+    assert (shown.returncode, "learned no types of employers" in shown.stderr) == (4, True)
+
+
+def test_without_the_extra_what_was_asked_for_outright_is_refused(
+    demo_data: Path, without_extra: str, tmp_path: Path
+) -> None:
+    places: list[str | Path] = ["--data", demo_data, "--state", tmp_path / "state"]
+    refused = jobrec("train", *places, "--employers", "on", PYTHONPATH=without_extra, check=False)
+    assert refused.returncode == 2
+    assert 'pip install "jobrec[employers]"' in refused.stderr
+
+
+def test_without_the_extra_all_but_the_map_of_learned_types_is_told(
+    typed: Service, without_extra: str, tmp_path: Path
+) -> None:
+    listed = jobrec("employers", "list", "--state", typed.state, PYTHONPATH=without_extra)
+    assert "such as" in listed.stdout
+    page = tmp_path / "employers.html"
+    report: list[str | Path] = ["report", "--state", typed.state, "--html", page]
+    refused = jobrec("employers", *report, PYTHONPATH=without_extra, check=False)
+    assert refused.returncode == 2
+    assert 'pip install "jobrec[employers]"' in refused.stderr
+
+
 def test_an_employer_tells_its_kind_its_likes_and_its_jobs(typed: Service) -> None:
     page = typed.data_of(
         "{ employers(first: 2) { edges { cursor node { id name } } pageInfo { hasNextPage } } }"
