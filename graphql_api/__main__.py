@@ -543,6 +543,7 @@ def evaluate(
         ks=tuple(_lengths(ks)),
         models=tuple(name.strip() for name in names.split(",") if name.strip()),
         with_curve=html_file is not None,
+        with_trade_off=True,
     )
     # Opened first: whatever cannot be written should be known before the work
     with ExitStack() as files:

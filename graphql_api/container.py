@@ -35,6 +35,7 @@ from application.managing import ModelManagement
 from application.new_jobs import ContentLearning
 from application.recommending import Models, Recommending
 from application.recording import Recording
+from application.trading_off import TradingOff
 from application.training import LearningPolicy, Training
 from application.tuning import Tuning
 from domain.errors import DatasetMissing, InputError, SnapshotCorrupt, TrainingError
@@ -122,6 +123,7 @@ def _evaluating(
     snapshots: SnapshotStore,
     learning: LearningPolicy,
     cold_start: ColdStart,
+    trading_off: TradingOff,
 ) -> Evaluating:
     from adapters.baselines import baselines
 
@@ -134,6 +136,7 @@ def _evaluating(
         bootstrap=Bootstrap(seed=learning.seed),
         seed=learning.seed,
         cold_start=cold_start,
+        trading_off=trading_off,
     )
 
 
@@ -395,6 +398,7 @@ class Container(containers.DeclarativeContainer):
             dataset,
             providers.Factory(ContentLearning, dataset, providers.Factory(TextTrainer)),
         ),
+        providers.Factory(TradingOff, dataset),
     )
     optimizer: providers.Provider[Optimizer] = providers.ThreadSafeSingleton(_optimizer)
     tuning: providers.Provider[Tuning] = providers.ThreadSafeSingleton(
