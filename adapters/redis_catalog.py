@@ -137,9 +137,14 @@ class _Import(NamedTuple):
 
 
 class RedisCatalog(CatalogStore, CatalogImport):
-    """Jobs and people on a server, of which this process knows the last state it saw."""
+    """Jobs and people on a server, of which this process knows the last state it saw.
 
-    def __init__(self, address: RedisAddress) -> None:
+    Args:
+        withheld: fields of people that are not told, whatever the store holds.
+    """
+
+    def __init__(self, address: RedisAddress, withheld: frozenset[str] = frozenset()) -> None:
+        self._withheld = withheld
         self._server = _Server(address)
         self._lock = threading.Lock()
         self._state: _State | None = None
@@ -176,7 +181,7 @@ class RedisCatalog(CatalogStore, CatalogImport):
         wanted = list(dict.fromkeys(ids))
         (found,) = self._get(["users"], wanted)
         return {
-            id_: as_person(value).user(id_)
+            id_: as_person(value).user(id_, self._withheld)
             for id_, value in zip(wanted, found, strict=True)
             if value is not None
         }

@@ -208,7 +208,8 @@ def _redis_catalog(settings: Settings) -> CatalogStore:
             connect_seconds=settings.catalog_connect_seconds,
             answer_seconds=settings.catalog_answer_seconds,
             connections=settings.catalog_connections,
-        )
+        ),
+        settings.withheld,
     )
 
 
@@ -229,13 +230,18 @@ def _importing(catalog: Catalog) -> Importing | None:
     return Importing(catalog) if isinstance(catalog, CatalogImport) else None
 
 
-def source_of(jobs: Path | None, users: Path | None, tolerance: Tolerance) -> Source:
+def source_of(
+    jobs: Path | None, users: Path | None, tolerance: Tolerance, withheld: frozenset[str]
+) -> Source:
     """Return files to import.
+
+    Args:
+        withheld: fields of people that are not decoded.
 
     Raises:
         DatasetMissing: one is not there.
     """
-    items = JsonlItems(jobs, users, tolerance)
+    items = JsonlItems(jobs, users, tolerance, withheld)
     kinds = {ItemKind.JOBS: jobs, ItemKind.USERS: users}
     held = frozenset(kind for kind, path in kinds.items() if path is not None)
     return Source(items.stamp(), held, lambda: iter(items), items.reports)
@@ -260,7 +266,8 @@ def _following(
                 if wait or catalog.revision == 0:
                     raise
                 return
-            importing.follow(source_of(jobs, users, tolerance), wait=wait)
+            source = source_of(jobs, users, tolerance, settings.withheld)
+            importing.follow(source, wait=wait)
 
     return follow
 
@@ -287,12 +294,14 @@ class Container(containers.DeclarativeContainer):
         JsonlRecentActivities, settings.provided.data
     )
     dataset: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
-        JsonlCatalog, settings.provided.data, tolerance
+        JsonlCatalog, settings.provided.data, tolerance, settings.provided.withheld
     )
     catalog: providers.Provider[Catalog] = providers.Selector(
         settings.provided.catalog,
         lmdb=providers.ThreadSafeSingleton(
-            LmdbCatalog, settings.provided.state.joinpath.call("catalogue")
+            LmdbCatalog,
+            settings.provided.state.joinpath.call("catalogue"),
+            withheld=settings.provided.withheld,
         ),
         redis=providers.ThreadSafeSingleton(_redis_catalog, settings),
         jsonl=dataset,

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from adapters.lmdb_catalog import LmdbCatalog
 from domain.errors import CatalogUnavailable, InputError
-from domain.model import Job, JobFilter
+from domain.model import Job, JobFilter, User
 from domain.ports import Change
 from tests.contracts import CatalogImportContract, ImportedCatalog, at
 
@@ -36,6 +37,18 @@ def test_the_map_grows_by_itself(tmp_path: Path) -> None:
 
     assert set(changes) == {Change.CREATED}
     assert len(store.jobs(range(200))) == 200
+
+
+def test_what_is_withheld_is_not_told_though_it_is_stored(
+    store: LmdbCatalog, tmp_path: Path
+) -> None:
+    store.upsert_users([User(1, 2027, "state", ("Welsh",), "Leeds", "Law", ("Law",), ("Arts",))])
+    discreet = LmdbCatalog(tmp_path / "catalogue", withheld=frozenset({"school_type", "languages"}))
+    expected = User(1, 2027, university="Leeds", degree_subject="Law")
+    expected = replace(
+        expected, degree_subject_groups=("Law",), degree_subject_categories=("Arts",)
+    )
+    assert discreet.users([1]) == {1: expected}
 
 
 def test_a_backup_is_a_store_and_takes_no_one_elses_place(
