@@ -90,9 +90,10 @@ class Person(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """Return what is kept of somebody."""
         return cls(*(getattr(user, name) for name in cls.__struct_fields__))
 
-    def user(self, id_: int) -> User:
-        """Return the person."""
-        return User(id_, *(getattr(self, name) for name in self.__struct_fields__))
+    def user(self, id_: int, withheld: frozenset[str]) -> User:
+        """Return the person without what is withheld."""
+        known = (name for name in self.__struct_fields__ if name not in withheld)
+        return User(id_, **{name: getattr(self, name) for name in known})
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -259,10 +260,17 @@ def read_jobs(
 
 
 def read_users(
-    path: Path, tolerance: Tolerance, on_progress: OnProgress = nobody
+    path: Path,
+    tolerance: Tolerance,
+    on_progress: OnProgress = nobody,
+    withheld: frozenset[str] = frozenset(),
 ) -> tuple[list[User], ReadReport]:
-    """Read people without their protected attributes, which are not even decoded."""
-    lines = _Lines(path, _USER, tolerance, on_progress)
+    """Read people without their protected attributes, which are not even decoded.
+
+    Args:
+        withheld: fields that are not decoded either.
+    """
+    lines = _Lines(path, _user_shape(withheld), tolerance, on_progress)
     return list(_users(lines)), lines.report()
 
 
@@ -272,23 +280,33 @@ class JsonlItems:
     Args:
         jobs: the file of jobs, if there is one.
         users: the file of people, if there is one.
+        withheld: fields of people that are not decoded.
     """
 
-    def __init__(self, jobs: Path | None, users: Path | None, tolerance: Tolerance) -> None:
+    def __init__(
+        self,
+        jobs: Path | None,
+        users: Path | None,
+        tolerance: Tolerance,
+        withheld: frozenset[str] = frozenset(),
+    ) -> None:
+        self._withheld = sorted(withheld) if users is not None else []
         self._paths = [path for path in (jobs, users) if path is not None]
         self._jobs = None if jobs is None else _Lines(jobs, _JOB, tolerance, nobody)
-        self._users = None if users is None else _Lines(users, _USER, tolerance, nobody)
+        shape = _user_shape(withheld)
+        self._users = None if users is None else _Lines(users, shape, tolerance, nobody)
 
     def stamp(self) -> str:
-        """Return what changes whenever the files do.
+        """Return what changes whenever the files do, or what is withheld.
 
         Raises:
             DatasetMissing: a file is not there.
         """
         try:
-            return json.dumps([_stamp(path.resolve()) for path in self._paths])
+            stamps = [_stamp(path.resolve()) for path in self._paths]
         except OSError as error:
             raise DatasetMissing(f"cannot read {error.filename}: {error}") from error
+        return json.dumps([*stamps, *([self._withheld] if self._withheld else [])])
 
     def __iter__(self) -> Iterator[Job | User]:
         """Yield jobs, then people; to be asked for once.
@@ -321,19 +339,15 @@ def _jobs(lines: _Lines[_JobRow]) -> Iterator[Job]:
             )
 
 
-def _users(lines: _Lines[_UserRow]) -> Iterator[User]:
+def _users(lines: _Lines[Any]) -> Iterator[User]:
     for rows in lines:
         for row in rows:
-            yield User(
-                id=int(row.user_id),
-                graduation_year=None if row.graduation_year is None else int(row.graduation_year),
-                school_type=row.school_type,
-                languages=_texts(row.languages),
-                university=row.university,
-                degree_subject=row.degree_subject,
-                degree_subject_groups=_texts(row.degree_subject_groups),
-                degree_subject_categories=_texts(row.degree_subject_categories),
-            )
+            profile = {name: getattr(row, name) for name in row.__struct_fields__[1:]}
+            for name in _TEXT_LISTS & profile.keys():
+                profile[name] = _texts(profile[name])
+            if (year := profile.get("graduation_year")) is not None:
+                profile["graduation_year"] = int(year)
+            yield User(int(row.user_id), **profile)
 
 
 def read_employers(path: Path, tolerance: Tolerance) -> tuple[list[EmployerProfile], ReadReport]:
@@ -434,17 +448,6 @@ class _JobRow(msgspec.Struct, gc=False):
     posted_at: _Moment | _Timestamp | None = None
     closes_at: _Moment | _Timestamp | None = None
     closed: bool | None = None
-
-
-class _UserRow(msgspec.Struct, gc=False):
-    user_id: _Id | _Digits
-    graduation_year: _Id | _Digits | None = None
-    school_type: str | None = None
-    languages: _Texts = None
-    university: str | None = None
-    degree_subject: str | None = None
-    degree_subject_groups: _Texts = None
-    degree_subject_categories: _Texts = None
 
 
 class _EmployerRow(msgspec.Struct, gc=False):
@@ -599,20 +602,29 @@ _EMPLOYER = _Shape(
 _TARGETS = _Shape(_TargetsRow, {"user_id": _id, "job_ids": _id_list}, {})
 _TASTE = _Shape(_TasteRow, {"taste": _text, "user_ids": _id_list, "job_ids": _id_list}, {})
 _USER_ID = _Shape(_UserIdRow, {"user_id": _id}, {}, is_personal=True)
-_USER = _Shape(
-    _UserRow,
-    {"user_id": _id},
-    {
-        "graduation_year": _id,
-        "school_type": _text,
-        "languages": _text_or_list,
-        "university": _text,
-        "degree_subject": _text,
-        "degree_subject_groups": _text_or_list,
-        "degree_subject_categories": _text_or_list,
-    },
-    is_personal=True,
-)
+_PROFILE: Mapping[str, tuple[Any, Callable[[object], object]]] = {
+    "graduation_year": (_Id | _Digits | None, _id),
+    "school_type": (str | None, _text),
+    "languages": (_Texts, _text_or_list),
+    "university": (str | None, _text),
+    "degree_subject": (str | None, _text),
+    "degree_subject_groups": (_Texts, _text_or_list),
+    "degree_subject_categories": (_Texts, _text_or_list),
+}
+_TEXT_LISTS = {name for name, (type_, _) in _PROFILE.items() if type_ == _Texts}
+
+
+@cache
+def _user_shape(withheld: frozenset[str]) -> _Shape[Any]:
+    """Return what is read of people: what is withheld has no place to be decoded to."""
+    told = {name: read for name, read in _PROFILE.items() if name not in withheld}
+    row = msgspec.defstruct(
+        "_UserRow",
+        [("user_id", _Id | _Digits), *((name, type_, None) for name, (type_, _) in told.items())],
+        gc=False,
+    )
+    checks = {name: check for name, (_, check) in told.items()}
+    return _Shape(row, {"user_id": _id}, checks, is_personal=True)
 
 
 class _Lines(Generic[Row]):
@@ -1030,9 +1042,18 @@ class JsonlCatalog(Catalog):
     """The jobs and people of a dataset folder, held in memory.
 
     `refresh` reads files again that have changed. Where an id comes twice, its last line counts.
+
+    Args:
+        withheld: fields of people that are not decoded.
     """
 
-    def __init__(self, folder: Path, tolerance: Tolerance | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tolerance: Tolerance | None = None,
+        withheld: frozenset[str] = frozenset(),
+    ) -> None:
+        self._withheld = withheld
         self._folder = folder
         self._tolerance = tolerance or Tolerance()
         self._lock = threading.Lock()
@@ -1135,7 +1156,7 @@ class JsonlCatalog(Catalog):
     def _read_users(self) -> tuple[_Stamp, Mapping[int, User]]:
         path = self._user_file()
         stamp = _stamp(path)
-        users, report = read_users(path, self._tolerance)
+        users, report = read_users(path, self._tolerance, withheld=self._withheld)
         _log_report(report)
         return stamp, {user.id: user for user in users}
 

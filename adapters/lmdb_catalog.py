@@ -120,9 +120,13 @@ class LmdbCatalog(CatalogStore, CatalogImport):
     Args:
         folder: holds the store, which is made when first asked for.
         map_bytes: address space of a new store.
+        withheld: fields of people that are not told, whatever the store holds.
     """
 
-    def __init__(self, folder: Path, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(
+        self, folder: Path, map_bytes: int = MAP_BYTES, withheld: frozenset[str] = frozenset()
+    ) -> None:
+        self._withheld = withheld
         self._folder = folder
         self._map_bytes = map_bytes
         self._lock = threading.Lock()
@@ -163,7 +167,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         """Return those of the people that exist; see the port."""
         with self._reading() as view:
             found = view.get("users", view.meta.generations[ItemKind.USERS], dict.fromkeys(ids))
-        return {id_: as_person(value).user(id_) for id_, value in found.items()}
+        return {id_: as_person(value).user(id_, self._withheld) for id_, value in found.items()}
 
     def coverage(self, user_ids: IdArray) -> Coverage:
         """Tell which of the people are listed; see the port. Only ids are read."""

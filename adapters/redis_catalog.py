@@ -146,9 +146,16 @@ class RedisCatalog(CatalogStore, CatalogImport):
 
     Args:
         kept: where this host keeps the erasures, for a server that loses them; None for nowhere.
+        withheld: fields of people that are not told, whatever the store holds.
     """
 
-    def __init__(self, address: RedisAddress, kept: Path | None = None) -> None:
+    def __init__(
+        self,
+        address: RedisAddress,
+        kept: Path | None = None,
+        withheld: frozenset[str] = frozenset(),
+    ) -> None:
+        self._withheld = withheld
         self._server = _Server(address)
         self._lock = threading.Lock()
         self._state: _State | None = None
@@ -188,7 +195,7 @@ class RedisCatalog(CatalogStore, CatalogImport):
         wanted = list(dict.fromkeys(ids))
         (found,) = self._get(["users"], wanted)
         return {
-            id_: as_person(value).user(id_)
+            id_: as_person(value).user(id_, self._withheld)
             for id_, value in zip(wanted, found, strict=True)
             if value is not None
         }

@@ -13,6 +13,7 @@ import numpy as np
 from application.cold_start import ColdPart, ColdStart
 from application.holding_out import HoldOut, Setting
 from application.recommending import Models, SourcedLists
+from application.trading_off import TradeOff, TradingOff
 from domain import tastes
 from domain.cohorts import by_history, by_job
 from domain.errors import (
@@ -70,6 +71,7 @@ class EvaluationRequest:
             measure beside them. The default recipe is always measured.
         truth: tastes that lists should find, empty where none is known.
         with_curve: whether to look at the default recipe's training step by step.
+        with_trade_off: whether to measure what variety costs on the default recipe's lists.
 
     Raises:
         InputError: a length is out of bounds.
@@ -82,6 +84,7 @@ class EvaluationRequest:
     models: tuple[str, ...] = ()
     truth: tuple[Taste, ...] = ()
     with_curve: bool = False
+    with_trade_off: bool = False
 
     def __post_init__(self) -> None:
         if not self.ks or list(self.ks) != sorted(set(self.ks)):
@@ -129,6 +132,7 @@ class Judged:
         values: by model and metric, shape (people,).
         refused: why stored models were not measured, by version.
         cold: how the default ranks jobs unseen in the training part, None where it cannot.
+        trade_off: what variety costs on the default's lists, None where it was not asked for.
     """
 
     hold: HoldOut
@@ -137,6 +141,7 @@ class Judged:
     values: PersonalMetrics
     refused: Mapping[str, str]
     cold: ColdPart | None = None
+    trade_off: TradeOff | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,7 @@ class Evaluation:
             at most 2,000 people; empty where it was not asked for or cannot be had.
         refused: why stored models were not measured, by version.
         cold: how the default ranks jobs unseen in the training part, None where it cannot.
+        trade_off: what variety costs on the default's lists, None where it was not asked for.
     """
 
     default: str
@@ -171,6 +177,7 @@ class Evaluation:
     curve: Sequence[CurvePoint]
     refused: Mapping[str, str]
     cold: ColdPart | None = None
+    trade_off: TradeOff | None = None
 
 
 class Evaluating:
@@ -191,8 +198,10 @@ class Evaluating:
         bootstrap: Bootstrap,
         seed: int,
         cold_start: ColdStart | None = None,
+        trading_off: TradingOff | None = None,
     ) -> None:
         self._cold_start = cold_start
+        self._trading_off = trading_off or TradingOff(None)
         self._log = log
         self._recipe = recipe
         self._baselines = baselines
@@ -243,6 +252,7 @@ class Evaluating:
             curve=curve,
             refused=judged.refused,
             cold=judged.cold,
+            trade_off=judged.trade_off,
         )
 
     def judge(self, request: EvaluationRequest, on_stage: OnStage) -> Judged:
@@ -260,7 +270,7 @@ class Evaluating:
         hold = HoldOut.of(tally, self._split(tally, request), request.ks[-1])
         objections = {version: hold.objection(model) for version, model in stored.items()}
         lists: dict[str, SourcedLists] = {}
-        cold = None
+        cold = trade_off = None
         for recipe in recipes:
             # No model outlives its lists
             known, recommender = self._learned(recipe, hold, on_stage)
@@ -268,6 +278,11 @@ class Evaluating:
             lists[recipe.name] = hold.lists(known, recommender, ranking)
             if recipe is self._recipe:
                 cold = self._cold(hold, known, recommender, request.ks[-1])
+                if request.with_trade_off:
+                    on_variety = partial(on_stage, "spreading lists")
+                    trade_off = self._trading_off.measure(
+                        hold, known, recommender, self._seed, on_variety
+                    )
         for version, model in stored.items():
             if objections[version] is None:
                 ranking = partial(on_stage, f"ranking {version}")
@@ -284,7 +299,7 @@ class Evaluating:
             for name, own in lists.items()
         }
         refused = {version: reason for version, reason in objections.items() if reason}
-        return Judged(hold, read, lists, values, refused, cold)
+        return Judged(hold, read, lists, values, refused, cold, trade_off)
 
     def _chosen(self, names: Sequence[str]) -> tuple[Sequence[Recipe], Sequence[str]]:
         """Return the recipes and the stored versions that names stand for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -102,6 +102,15 @@ class HoldOut:
     def are_known(self) -> BoolArray:
         """Whether the training part holds the jobs of the targets, shape (targets,)."""
         return self.known.jobs.positions(self.targets.job_ids) >= 0
+
+    def sampled(self, most: int, seed: int) -> HoldOut:
+        """Return the same of at most so many people, drawn by chance where there are more."""
+        people = len(self.targets.user_ids)
+        if people <= most:
+            return self
+        drawn = np.random.default_rng(seed).choice(people, most, replace=False)
+        targets, _ = self.targets.select(np.isin(self.targets.owners, drawn))
+        return replace(self, targets=targets)
 
     def setting(self, split: str) -> Setting:
         """Describe the parts."""

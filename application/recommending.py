@@ -57,7 +57,7 @@ from domain.ports import (
 from domain.ranking import Ranked, RankingPolicy, best
 from domain.runs import Manifest
 from domain.scoring import ScoringPolicy
-from domain.variety import Variety
+from domain.variety import Variety, crowding
 
 MAX_FIRST = 100
 MAX_BATCH = 1_000
@@ -95,8 +95,7 @@ class LiveModel:
         """The share of all jobs in which fewer are interested, shape (jobs,)."""
         interest = np.empty(len(self.popular), dtype=np.float32)
         interest[self.popular.jobs] = self.popular.scores
-        ascending = self.popular.scores[::-1]
-        return (np.searchsorted(ascending, interest) / max(1, len(interest))).astype(np.float32)
+        return crowding(interest)
 
     @cached_property
     def scoring(self) -> ScoringPolicy:

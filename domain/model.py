@@ -574,6 +574,10 @@ class User:
     degree_subject_categories: tuple[str, ...] = ()
 
 
+PROFILE = frozenset(field.name for field in fields(User)) - {"id"}
+"""What may be known of a person, unless the owner lists it as a proxy of a protected attribute."""
+
+
 @dataclass(frozen=True)
 class JobFilter:
     """What jobs must satisfy; a part that is None asks for nothing.

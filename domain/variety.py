@@ -19,6 +19,12 @@ Alikeness = Callable[[IndexArray], FloatArray]
 """Returns the cosines of some jobs, shape (n, n), from their positions."""
 
 
+def crowding(interest: FloatArray) -> FloatArray:
+    """Return for each job the share of all jobs in which fewer are interested, 0 to 1."""
+    fewer = np.searchsorted(np.sort(interest), interest)
+    return (fewer / max(1, len(interest))).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Variety:
     """How a list is spread. With nothing set, the order stays as the model has it.

@@ -424,7 +424,7 @@ def _run_server(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - what
 
 
 @cli.command()
-@_options("data", "state", "catalog", *_LISTS)
+@_options("data", "state", "catalog", "settings", *_LISTS)
 @click.argument("user_id", required=False)
 @_option("--users", type=click.File("r"), help="a file with an id a line, - for stdin")
 @_option("--out", type=click.Path(path_type=Path), help="write JSON lines here")
@@ -471,7 +471,7 @@ def recommend(
 
 
 @cli.command()
-@_options("data", "state", "catalog", "unlisted")
+@_options("data", "state", "catalog", "settings", "unlisted")
 @click.argument("job_id")
 @_option("--first", default=10, show_default=True, help="length of the list")
 @_option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
@@ -547,6 +547,7 @@ def evaluate(
         ks=tuple(_lengths(ks)),
         models=tuple(name.strip() for name in names.split(",") if name.strip()),
         with_curve=html_file is not None,
+        with_trade_off=True,
     )
     # Opened first: whatever cannot be written should be known before the work
     with ExitStack() as files:
@@ -687,6 +688,7 @@ def _lengths(text: str) -> list[int]:
 
 
 @cli.command()
+@_options("settings")
 @click.option(
     "--diff",
     "old",
@@ -694,12 +696,12 @@ def _lengths(text: str) -> list[int]:
     metavar="OLD",
     help="print instead what changed since this schema, a file that this command printed",
 )
-def schema(old: Path | None) -> None:
+def schema(settings: Settings, old: Path | None) -> None:
     """Print the schema in GraphQL's definition language."""
     from graphql_api.compatibility import changes_since
     from graphql_api.schema import create_schema
 
-    sdl = create_schema().as_str()
+    sdl = create_schema(withheld=settings.withheld).as_str()
     if old is None:
         click.echo(sdl)
         return

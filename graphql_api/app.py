@@ -74,6 +74,7 @@ def create_app(settings: Settings) -> Starlette:
         Observed,
         checks=[lambda: Priced(settings.max_cost, guards.spend, jobs_known)],
         profile=settings.profile,
+        withheld=settings.withheld,
     )
     endpoint = Endpoint(services, schema, guards)
     return Starlette(

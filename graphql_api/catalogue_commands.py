@@ -28,7 +28,7 @@ Decorate = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 T = TypeVar("T", Job, User, int)
 
-_SETTINGS = ("data", "state", "catalog", "strict", "max_rejected")
+_SETTINGS = ("data", "state", "catalog", "strict", "max_rejected", "settings")
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
 
 
@@ -58,7 +58,7 @@ def import_command(options: Callable[..., Decorate]) -> click.Command:
         if jobs == users:
             raise InputError("jobs and people cannot come from the same file", "--users")
         with _readable(jobs) as jobs_file, _readable(users) as users_file:
-            source = source_of(jobs_file, users_file, container.tolerance())
+            source = source_of(jobs_file, users_file, container.tolerance(), settings.withheld)
             outcome = importing.run(source, full=not incremental)
         for report in outcome.reports:
             for line in report.lines():
@@ -86,7 +86,7 @@ def catalogue_commands(options: Callable[..., Decorate]) -> click.Group:
         container = Container(settings=settings)
         change = _cataloguing(container).upsert_jobs
         with _readable(file) as path:
-            source = source_of(path, None, container.tolerance())
+            source = source_of(path, None, container.tolerance(), settings.withheld)
             jobs = (item for item in source.items() if isinstance(item, Job))
             _tell(_outcomes(jobs, lambda job: job.id, change))
         _report(source.reports())
@@ -99,7 +99,7 @@ def catalogue_commands(options: Callable[..., Decorate]) -> click.Group:
         container = Container(settings=settings)
         change = _cataloguing(container).upsert_users
         with _readable(file) as path:
-            source = source_of(None, path, container.tolerance())
+            source = source_of(None, path, container.tolerance(), settings.withheld)
             users = (item for item in source.items() if isinstance(item, User))
             _tell(_outcomes(users, lambda user: user.id, change))
         _report(source.reports())

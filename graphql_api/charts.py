@@ -28,11 +28,16 @@ class Interval(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A series of points."""
+    """A series of points.
+
+    Attributes:
+        labels: what stands above each point, where it has room; nothing where there are none.
+    """
 
     name: str
     colour: int
     points: Sequence[tuple[float, float]]
+    labels: Sequence[str] = ()
 
 
 class Point(NamedTuple):
@@ -48,14 +53,16 @@ class Axis(NamedTuple):
     """What an axis shows.
 
     Attributes:
-        high: its end; it begins at 0.
+        high: its end.
         ticks: where it is marked, None for round numbers.
+        low: its beginning, a round number.
     """
 
     title: str
     high: float
     form: Format
     ticks: Sequence[float] | None = None
+    low: float = 0.0
 
 
 def intervals(title: str, rows: Sequence[Interval], form: Format, exact: Format) -> str:
@@ -99,6 +106,7 @@ def lines(title: str, series: Sequence[Line], x: Axis, y: Axis, *, diagonal: boo
             f'<line class="faint" x1="{frame.x(0):.1f}" y1="{frame.y(0):.1f}" '
             f'x2="{frame.x(x.high):.1f}" y2="{frame.y(y.high):.1f}" stroke-dasharray="4 4"/>'
         )
+    taken: list[tuple[float, float]] = []
     for line in series:
         path = " ".join(f"{frame.x(px):.1f},{frame.y(py):.1f}" for px, py in line.points)
         dots = "".join(
@@ -107,10 +115,16 @@ def lines(title: str, series: Sequence[Line], x: Axis, y: Axis, *, diagonal: boo
             for px, py in line.points
             if len(line.points) <= _FEW_POINTS
         )
+        labels = "".join(
+            f'<text class="axis" x="{frame.x(px):.1f}" y="{frame.y(py) - 8:.1f}" '
+            f'text-anchor="middle">{escape(label)}</text>'
+            for (px, py), label in zip(line.points, line.labels, strict=False)
+            if label and _has_room(taken, frame.x(px), frame.y(py))
+        )
         parts.append(
             f'<g class="s{line.colour % SERIES}"><title>{escape(line.name)}</title>'
             f'<polyline class="mark" points="{path}" fill="none" stroke-width="2.5" '
-            f'stroke-linejoin="round"/>{dots}</g>'
+            f'stroke-linejoin="round"/>{dots}{labels}</g>'
         )
     return _svg(title, frame.width, frame.height, parts)
 
@@ -141,31 +155,42 @@ def scatter(title: str, points: Sequence[Point], x: Axis, y: Axis) -> str:
     return _svg(title, frame.width, frame.height, parts)
 
 
+def _has_room(taken: list[tuple[float, float]], x: float, y: float) -> bool:
+    """Tell whether a short label at a place stands clear of others, and take the place if so."""
+    is_clear = all(abs(x - px) > _SHORT_WIDTH or abs(y - py) > _LABEL for px, py in taken)
+    if is_clear:
+        taken.append((x, y))
+    return is_clear
+
+
 _FEW_POINTS = 20
+_SHORT_WIDTH = 24.0
 _LABEL = 15.0
 _LABEL_WIDTH = 110.0
 
 
 class _Frame:
-    """Two axes from 0, and where values lie between them."""
+    """Two axes, and where values lie between them."""
 
     width, height = 520, 330
-    left, right, top, bottom = 58, 502, 14, 274
+    left, right, top, bottom = 64, 502, 14, 274
 
     def __init__(self, x: Axis, y: Axis) -> None:
         self._x = x
         self._y = y
 
     def x(self, value: float) -> float:
-        return self.left + (self.right - self.left) * value / self._x.high
+        share = (value - self._x.low) / (self._x.high - self._x.low)
+        return self.left + (self.right - self.left) * share
 
     def y(self, value: float) -> float:
-        return self.bottom - (self.bottom - self.top) * value / self._y.high
+        share = (value - self._y.low) / (self._y.high - self._y.low)
+        return self.bottom - (self.bottom - self.top) * share
 
     def axes(self) -> Iterator[str]:
-        ticks = self._x.ticks or _ticks(self._x.high)
+        ticks = self._x.ticks or _ticks(self._x.high, self._x.low)
         yield from _vertical_grid(self.x, ticks, self.top, self.bottom, self._x.form)
-        for tick in self._y.ticks or _ticks(self._y.high):
+        for tick in self._y.ticks or _ticks(self._y.high, self._y.low):
             y = self.y(tick)
             yield (
                 f'<line class="grid" x1="{self.left}" x2="{self.right}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -177,7 +202,7 @@ class _Frame:
             f'<text class="axis" x="{middle}" y="{self.bottom + 42}" text-anchor="middle">'
             f"{escape(self._x.title)}</text>"
             f'<text class="axis" transform="rotate(-90)" x="{-(self.top + self.bottom) / 2}" '
-            f'y="13" text-anchor="middle">{escape(self._y.title)}</text>'
+            f'y="11" text-anchor="middle">{escape(self._y.title)}</text>'
         )
 
 
@@ -192,6 +217,13 @@ def _vertical_grid(
         )
 
 
+def round_span(values: Sequence[float]) -> tuple[float, float]:
+    """Return a round beginning and a round end for an axis that holds values of 0 and more."""
+    low, high = min(values), max(values)
+    step = _step(high - low) if high - low > 1e-9 else _step(high) if high > 0 else 1.0
+    return max(0.0, math.floor(low / step - 0.5) * step), math.ceil(high / step + 0.5) * step
+
+
 def round_end(value: float) -> float:
     """Return a round end for an axis that holds a value."""
     if value <= 0:
@@ -200,13 +232,14 @@ def round_end(value: float) -> float:
     return math.ceil(value / step - 1e-9) * step
 
 
-def _ticks(high: float) -> list[float]:
-    step = _step(high)
-    return [step * place for place in range(math.floor(high / step + 1e-9) + 1)]
+def _ticks(high: float, low: float = 0.0) -> list[float]:
+    step = _step(high - low)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [step * place for place in range(first, last + 1)]
 
 
 def _step(high: float) -> float:
-    """Return a round distance of ticks, of which four to seven lie below an end."""
+    """Return a round distance of ticks, of which four to seven lie within an axis so long."""
     power = 10.0 ** math.floor(math.log10(high))
     for part in (0.2, 0.25, 0.5, 1.0, 2.0):
         if high / (part * power) <= 6:

@@ -37,6 +37,7 @@ from application.managing import ModelManagement
 from application.new_jobs import ContentLearning
 from application.recommending import Models, Recommending
 from application.recording import Recording
+from application.trading_off import TradingOff
 from application.training import LearningPolicy, Training
 from application.tuning import Tuning
 from domain.employers import UNTYPED, EmployerTypes
@@ -142,6 +143,7 @@ def _evaluating(
     snapshots: SnapshotStore,
     learning: LearningPolicy,
     cold_start: ColdStart,
+    trading_off: TradingOff,
 ) -> Evaluating:
     from adapters.baselines import baselines
 
@@ -157,6 +159,7 @@ def _evaluating(
         bootstrap=Bootstrap(seed=learning.seed),
         seed=learning.seed,
         cold_start=cold_start,
+        trading_off=trading_off,
     )
 
 
@@ -247,6 +250,7 @@ def _redis_catalog(settings: Settings) -> CatalogStore:
             connections=settings.catalog_connections,
         ),
         settings.state / "erasures",
+        settings.withheld,
     )
 
 
@@ -267,13 +271,18 @@ def _importing(catalog: Catalog) -> Importing | None:
     return Importing(catalog) if isinstance(catalog, CatalogImport) else None
 
 
-def source_of(jobs: Path | None, users: Path | None, tolerance: Tolerance) -> Source:
+def source_of(
+    jobs: Path | None, users: Path | None, tolerance: Tolerance, withheld: frozenset[str]
+) -> Source:
     """Return files to import.
+
+    Args:
+        withheld: fields of people that are not decoded.
 
     Raises:
         DatasetMissing: one is not there.
     """
-    items = JsonlItems(jobs, users, tolerance)
+    items = JsonlItems(jobs, users, tolerance, withheld)
     kinds = {ItemKind.JOBS: jobs, ItemKind.USERS: users}
     held = frozenset(kind for kind, path in kinds.items() if path is not None)
     return Source(items.stamp(), held, lambda: iter(items), items.reports)
@@ -298,7 +307,8 @@ def _following(
                 if wait or catalog.revision == 0:
                     raise
                 return
-            importing.follow(source_of(jobs, users, tolerance), wait=wait)
+            source = source_of(jobs, users, tolerance, settings.withheld)
+            importing.follow(source, wait=wait)
 
     return follow
 
@@ -325,12 +335,14 @@ class Container(containers.DeclarativeContainer):
         JsonlRecentActivities, settings.provided.data
     )
     dataset: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
-        JsonlCatalog, settings.provided.data, tolerance
+        JsonlCatalog, settings.provided.data, tolerance, settings.provided.withheld
     )
     catalog: providers.Provider[Catalog] = providers.Selector(
         settings.provided.catalog,
         lmdb=providers.ThreadSafeSingleton(
-            LmdbCatalog, settings.provided.state.joinpath.call("catalogue")
+            LmdbCatalog,
+            settings.provided.state.joinpath.call("catalogue"),
+            withheld=settings.provided.withheld,
         ),
         redis=providers.ThreadSafeSingleton(_redis_catalog, settings),
         jsonl=dataset,
@@ -437,6 +449,7 @@ class Container(containers.DeclarativeContainer):
             dataset,
             providers.Factory(ContentLearning, dataset, providers.Factory(TextTrainer)),
         ),
+        providers.Factory(TradingOff, dataset),
     )
     optimizer: providers.Provider[Optimizer] = providers.ThreadSafeSingleton(_optimizer)
     tuning: providers.Provider[Tuning] = providers.ThreadSafeSingleton(

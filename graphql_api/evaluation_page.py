@@ -9,7 +9,7 @@ from typing import TypeVar
 from application.evaluating import Evaluation, Group
 from domain.significance import Difference
 from graphql_api import charts
-from graphql_api.charts import Axis, Interval, Line, Point, round_end
+from graphql_api.charts import Axis, Interval, Line, Point, round_end, round_span
 
 Value = TypeVar("Value")
 
@@ -28,6 +28,13 @@ _NAMES = {
     "taste": "Taste",
 }
 
+_KNOBS = {
+    "none": "plain",
+    "spread": "spread",
+    "diversity": "diversity",
+    "max_per_employer": "jobs of an employer at most",
+}
+
 
 def as_page(evaluation: Evaluation) -> str:
     """Return the page."""
@@ -39,6 +46,7 @@ def as_page(evaluation: Evaluation) -> str:
         _jobs(evaluation, k),
         _exposure(evaluation),
         _trade_off(evaluation, k),
+        _varieties(evaluation),
         _curve(evaluation, k),
         *(_table(evaluation, length) for length in evaluation.ks),
         _lists(evaluation, k),
@@ -267,6 +275,70 @@ def _trade_off(evaluation: Evaluation, k: int) -> str:
         "Up is more accurate, left is fairer to the jobs of the catalogue. A model with another "
         "above it and to its left is worse in both.",
         f'<div class="row">{drawn}</div>',
+    )
+
+
+def _varieties(evaluation: Evaluation) -> str:
+    found = evaluation.trade_off
+    if found is None:
+        return ""
+    k, (plain, *others) = found.k, found.points
+    knobs = list(dict.fromkeys(point.knob for point in others))
+    colours = {_KNOBS[knob]: colour for colour, knob in enumerate(knobs)}
+    ndcg = [point.metrics[f"ndcg@{k}"] for point in found.points]
+    low, high = round_span(ndcg)
+    drawn = ""
+    for metric, caption, hint in (
+        (f"gini@{k}", "Gini coefficient of exposure", "left is fairer"),
+        (f"diversity@{k}", "Diversity in lists", "right is more varied"),
+    ):
+        series = [
+            Line(
+                _KNOBS[knob],
+                colours[_KNOBS[knob]],
+                [
+                    (point.metrics[metric], point.metrics[f"ndcg@{k}"])
+                    for point in (plain, *others)
+                    if point.knob in {plain.knob, knob}
+                ],
+                ["", *(f"{point.value:g}" for point in others if point.knob == knob)],
+            )
+            for knob in knobs
+        ]
+        left, right = round_span([point.metrics[metric] for point in found.points])
+        chart = charts.lines(
+            f"NDCG@{k} by strength of variety against {caption.lower()}",
+            series,
+            Axis(f"{caption.lower()} ({hint})", right, _short, low=left),
+            Axis(f"NDCG@{k}", high, _short, low=low),
+        )
+        drawn += f"<figure><figcaption>{caption}</figcaption>{_legend(colours)}{chart}</figure>"
+    shown = {
+        "recall": ("Recall", "{:.4f}"),
+        "ndcg": ("NDCG", "{:.4f}"),
+        "gini": ("Gini", "{:.3f}"),
+        "never_shown": ("Never shown", "{:.1%}"),
+        "coverage": ("Jobs shown", "{:,.0f}"),
+        "diversity": ("Diversity in lists", "{:.3f}"),
+    }
+    heads = "".join(f'<th scope="col">{head}</th>' for head, _ in shown.values())
+    rows = "".join(
+        f'<tr><th scope="row">{_KNOBS[point.knob]}{f" {point.value:g}" if point.value else ""}</th>'
+        + "".join(
+            f"<td>{form.format(point.metrics[f'{name}@{k}'])}</td>"
+            for name, (_, form) in shown.items()
+        )
+        + "</tr>"
+        for point in found.points
+    )
+    return _section(
+        "What variety costs",
+        f"Lists of {k} of {evaluation.default} for {found.people:,} people, from the plain ones, "
+        f"where the lines meet, to more and more spread, diversity, or fewer jobs of one employer. "
+        f"Axes do not begin at 0. Exposure is that of these people's lists alone, so it compares "
+        f"within this section only.",
+        f'<div class="row">{drawn}</div>'
+        + _scrolled(f'<thead><tr><th scope="col">Variety</th>{heads}</tr></thead>{rows}'),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from application.evaluating import Evaluation
+from application.trading_off import TradeOff
 from domain.significance import Estimate
 from domain.splits import SplitKind
 
@@ -21,6 +22,8 @@ _SHOWN_OF_LISTS = {
     "diversity": "{:.3f}",
     "overlap_with_live": "{:.3f}",
 }
+
+_SHOWN_OF_TRADE_OFF = ("recall", "ndcg", "gini", "never_shown", "coverage", "diversity")
 
 
 def as_record(evaluation: Evaluation) -> dict[str, Any]:
@@ -42,6 +45,7 @@ def as_record(evaluation: Evaluation) -> dict[str, Any]:
         "k": list(evaluation.ks),
         "refused": dict(evaluation.refused),
         "cold": None if evaluation.cold is None else asdict(evaluation.cold),
+        "trade_off": None if evaluation.trade_off is None else _trade_off(evaluation.trade_off),
     }
 
 
@@ -61,6 +65,9 @@ def as_lines(evaluation: Evaluation) -> Iterator[str]:
     yield from _sources(evaluation)
     yield ""
     yield from _groups(evaluation, f"recall@{evaluation.ks[-1]}")
+    if (trade_off := evaluation.trade_off) is not None:
+        yield ""
+        yield from _varieties(trade_off)
     if (cold := evaluation.cold) is not None:
         yield ""
         yield (
@@ -157,6 +164,25 @@ def _groups(evaluation: Evaluation, metric: str) -> Iterator[str]:
             f"{group.metrics[model][metric]:{width}.4f}" for model, width in widths.items()
         )
         yield f"{_name(evaluation, text=group.name)}{group.people:10,}{cells}"
+
+
+def _trade_off(trade_off: TradeOff) -> dict[str, Any]:
+    points = [point._asdict() for point in trade_off.points]
+    return {"k": trade_off.k, "people": trade_off.people, "points": points}
+
+
+def _varieties(trade_off: TradeOff) -> Iterator[str]:
+    """Tell what variety costs in accuracy and brings in exposure."""
+    k = trade_off.k
+    heads = "".join(f"{f'{name}@{k}':>15}" for name in _SHOWN_OF_TRADE_OFF)
+    yield f"{f'variety, {trade_off.people:,} people':<26}{heads}"
+    for point in trade_off.points:
+        cells = "".join(
+            f"{_SHOWN_OF_LISTS.get(name, '{:.4f}').format(point.metrics[f'{name}@{k}']):>15}"
+            for name in _SHOWN_OF_TRADE_OFF
+        )
+        value = f"{point.value:g}" if point.value else ""
+        yield f"  {point.knob:<18}{value:<6}{cells}"
 
 
 def _name(evaluation: Evaluation, model: str = "", text: str = "") -> str:

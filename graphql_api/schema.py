@@ -23,6 +23,8 @@ from strawberry.extensions import (
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext, ExecutionResult, Info, get_object_definition
+from strawberry.types.base import StrawberryObjectDefinition
+from strawberry.types.field import StrawberryField
 from strawberry.types.graphql import OperationType
 from strawberry.types.nodes import Selection
 from strawberry.utils.str_converters import to_camel_case
@@ -64,7 +66,7 @@ from domain.ports import (
 from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
 from graphql_api.auth import Caller
-from graphql_api.cataloguing import CatalogueMutations
+from graphql_api.cataloguing import CatalogueMutations, UserInput
 from graphql_api.employers import EmployerConnection, EmployerFilter, page_of_employers
 from graphql_api.executing import Executor
 from graphql_api.following import Followers
@@ -850,11 +852,25 @@ def _manifests(services: Services) -> Mapping[str, Manifest]:
 class Schema(strawberry.Schema):
     """Gives every error a code, and keeps what nobody foresaw out of the answer.
 
+    Args:
+        withheld: fields of people that are not in it.
+
     Attributes:
         hides_suggestions: whether errors keep to themselves what the caller may have meant.
     """
 
     hides_suggestions = False
+
+    def __init__(self, *, withheld: frozenset[str], **parts: Any) -> None:  # noqa: ANN401 - the library's own
+        self._withheld = withheld
+        super().__init__(**parts)
+
+    def get_fields(self, type_definition: StrawberryObjectDefinition) -> list[StrawberryField]:
+        """Return the fields of a type."""
+        fields = super().get_fields(type_definition)
+        if type_definition.origin not in (User, UserInput):
+            return fields
+        return [each for each in fields if each.python_name not in self._withheld]
 
     async def execute(
         self,
@@ -954,6 +970,7 @@ def create_schema(
     *extensions: type[SchemaExtension],
     checks: Sequence[Callable[[], SchemaExtension]] = (),
     profile: Profile = Profile.DEV,
+    withheld: frozenset[str] = frozenset(),
 ) -> Schema:
     """Return the schema, with caches that are shared by all requests.
 
@@ -961,9 +978,11 @@ def create_schema(
         extensions: what goes around every operation.
         checks: what a valid document has to pass, in this order, before it is executed.
         profile: whom it is for.
+        withheld: fields of people that are not in it.
     """
     is_hidden = profile is Profile.PRODUCTION
     schema = Schema(
+        withheld=withheld,
         query=Query,
         mutation=Mutation,
         subscription=Subscription,

@@ -5,16 +5,23 @@ What comes first in this list wins.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from domain.model import PROFILE
 from domain.ranking import Unlisted
 from domain.scoring import Rule
 from graphql_api.settings_file import read_settings_file
@@ -32,8 +39,9 @@ IN_FILE = (
     "trend_half_life_days",
     "seed",
     "apply_weight",
+    "proxies",
 )
-"""What a settings file may hold: what shapes a model, on whatever machine."""
+"""What a settings file may hold: what shapes a model, on whatever machine, and what must not."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -74,6 +82,26 @@ class CatalogKind(StrEnum):
     LMDB = "lmdb"
     REDIS = "redis"
     JSONL = "jsonl"
+
+
+def _names(listed: object) -> object:
+    return _split(listed) if isinstance(listed, str) else listed
+
+
+def _proxies(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Accept names of fields of people; a name of ours that is misspelt would withhold nothing."""
+    known = {name.replace("_", ""): name for name in ("user_id", *PROFILE)}
+    for name in names or ():
+        meant = known.get(re.sub(r"[\W_]", "", name).lower())
+        if not name or not name.isprintable() or "," in name:
+            raise ValueError(f"{name!r} is no name of a field of users.jsonl")
+        if meant == "user_id":
+            raise ValueError(f"{name!r} is who somebody is, and can be no proxy")
+        if meant is not None and meant != name:
+            raise ValueError(f"{name!r} is spelt {meant!r} in users.jsonl")
+    if len(set(names or ())) < len(names or ()):
+        raise ValueError(f"{list(names or ())} lists a name twice")
+    return names
 
 
 def _token(token: SecretStr) -> SecretStr:
@@ -168,6 +196,14 @@ class Settings(BaseSettings):
     )
     employer_types: Annotated[int, Field(ge=0, le=1_000)] = Field(
         0, description="how many types of employers; 0 leaves it to silhouette and stability"
+    )
+
+    proxies: Annotated[
+        tuple[str, ...] | None, NoDecode, BeforeValidator(_names), AfterValidator(_proxies)
+    ] = Field(
+        None,
+        description="fields of users.jsonl that stand for protected attributes: neither read nor "
+        "served",
     )
 
     max_per_employer: int = Field(
@@ -281,6 +317,11 @@ class Settings(BaseSettings):
         return {} if self.settings is None else _read(self.settings)
 
     @property
+    def withheld(self) -> frozenset[str]:
+        """The fields of people that are proxies of protected attributes."""
+        return PROFILE.intersection(self.proxies or ())
+
+    @property
     def origins(self) -> tuple[str, ...]:
         """The origins of other pages that may call."""
         return tuple(_split(self.cors_origins or ""))
@@ -317,6 +358,8 @@ class Settings(BaseSettings):
                 value = value.get_secret_value() if is_passed else None
             elif isinstance(value, Path):
                 value = value.absolute()
+            elif isinstance(value, tuple):
+                value = ",".join(value)
             if value is not None:
                 variables[f"JOBREC_{name.upper()}"] = str(value)
         return variables

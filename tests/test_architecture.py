@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import importlib
 import inspect
 import re
@@ -13,7 +15,10 @@ from typing import Any
 import grimp
 import pytest
 
+from adapters.catalog_records import Person
+from application.histories import Person as HistoryPerson
 from domain import ports
+from domain.model import PROFILE, History, Interactions, JobFilter, User
 from tests import fakes
 
 ROOT = Path(__file__).parents[1]
@@ -166,3 +171,37 @@ def test_what_people_say_of_themselves_is_known_to_the_audit_alone() -> None:
         "graphql_api.__main__"
     }
     assert graph.find_modules_that_directly_import("graphql_api.__main__") == set()
+
+
+# Where people's profiles may be named: the domain's types, what keeps and reads them, what serves
+# them to those who may see them, and what takes changes. Nothing there scores, ranks or filters
+PROFILES = {
+    *("domain.model", "domain.ports", "application.cataloguing", "application.importing"),
+    *("adapters.catalog_records", "adapters.jsonl", "adapters.lmdb_catalog"),
+    *("adapters.redis_catalog", "adapters.demo", "graphql_api.catalogue_commands"),
+    *("graphql_api.cataloguing", "graphql_api.gathering", "graphql_api.schema"),
+    *("graphql_api.settings", "graphql_api.types"),
+}
+
+
+def test_what_ranks_cannot_even_name_a_persons_profile() -> None:
+    # Languages are also those of texts
+    words = {"User", "PROFILE", "ethnicity", "gender", *PROFILE} - {"languages"}
+    naming = set()
+    for package in ("domain", "application", "adapters", "graphql_api"):
+        for path in (ROOT / package).glob("*.py"):
+            named = set()
+            for node in ast.walk(ast.parse(path.read_text())):
+                values = (getattr(node, name, None) for name in ("id", "attr", "name", "value"))
+                named |= {value for value in values if isinstance(value, str)}
+            if named & words:
+                naming.add(f"{package}.{path.stem}")
+    assert naming == PROFILES
+
+
+def test_nothing_that_is_kept_of_a_person_is_protected_and_what_ranks_takes_ids() -> None:
+    kept = {field.name for field in dataclasses.fields(User)}
+    assert not kept & {"ethnicity", "gender"}
+    assert kept == {"id", *PROFILE} == {"id", *Person.__struct_fields__}
+    for ranked in (Interactions, History, HistoryPerson, JobFilter):
+        assert not {field.name for field in dataclasses.fields(ranked)} & PROFILE

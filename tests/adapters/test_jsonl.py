@@ -27,11 +27,11 @@ from adapters import jsonl
 from adapters.jsonl import (
     _ACTIVITY,
     _JOB,
-    _USER,
     JsonlActivityLog,
     JsonlCatalog,
     Tolerance,
     _record,
+    _user_shape,
     find_file,
     read_jobs,
     read_targets,
@@ -751,7 +751,7 @@ class TestTheTwoChecks:
         _plain,
     )
     _texts = st.text(max_size=4) | st.lists(st.text(max_size=3) | _plain, max_size=2) | _plain
-    _SHAPES = (_ACTIVITY, _JOB, _USER)
+    _SHAPES = (_ACTIVITY, _JOB, _user_shape(frozenset()))
     _kinds = st.sampled_from(["impression", "redirect", "apply", "view"]) | _plain
     _OPTIONAL: ClassVar[dict[str, st.SearchStrategy[Any]]] = {
         "timestamp": _times,
@@ -1101,6 +1101,19 @@ class TestPeople:
         assert users == [
             User(5, 2027, "state", ("English", "Welsh"), "Leeds", "Law", law, ("Arts",))
         ]
+
+    @pytest.mark.parametrize("value", ["violet", 5, ["x"], {"a": 1}, None])
+    def test_what_is_withheld_is_not_decoded_whatever_it_holds(
+        self, tmp_path: Path, value: object
+    ) -> None:
+        withheld = frozenset({"languages", "graduation_year"})
+        record = {"user_id": 5, "university": "Leeds", **dict.fromkeys(withheld, value)}
+        path = write(tmp_path, json.dumps(record).encode(), name="users.jsonl")
+
+        users, _ = read_users(path, STRICT, withheld=withheld)
+
+        assert users == [User(5, university="Leeds")]
+        assert JsonlCatalog(tmp_path, STRICT, withheld).users([5]) == {5: users[0]}
 
     @pytest.mark.parametrize(
         ("written", "expected"),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from adapters import catalog_records
 from adapters.catalog_records import hashed
 from adapters.lmdb_catalog import LmdbCatalog, _View
 from domain.errors import CatalogUnavailable, InputError
-from domain.model import Job, JobFilter
+from domain.model import Job, JobFilter, User
 from domain.ports import CatalogStore, Change, ItemKind
 from tests.contracts import (
     CatalogImportContract,
@@ -46,6 +47,18 @@ def test_the_map_grows_by_itself(tmp_path: Path) -> None:
 
     assert set(changes) == {Change.CREATED}
     assert len(store.jobs(range(200))) == 200
+
+
+def test_what_is_withheld_is_not_told_though_it_is_stored(
+    store: LmdbCatalog, tmp_path: Path
+) -> None:
+    store.upsert_users([User(1, 2027, "state", ("Welsh",), "Leeds", "Law", ("Law",), ("Arts",))])
+    discreet = LmdbCatalog(tmp_path / "catalogue", withheld=frozenset({"school_type", "languages"}))
+    expected = User(1, 2027, university="Leeds", degree_subject="Law")
+    expected = replace(
+        expected, degree_subject_groups=("Law",), degree_subject_categories=("Arts",)
+    )
+    assert discreet.users([1]) == {1: expected}
 
 
 def test_a_backup_is_a_store_and_takes_no_one_elses_place(

@@ -68,6 +68,12 @@ def durable(tmp_path: Path) -> Iterator[RedisServer]:
     running.stop()
 
 
+def test_what_is_withheld_is_not_told_though_it_is_stored(address: RedisAddress) -> None:
+    RedisCatalog(address).upsert_users([User(1, 2027, "state", university="Leeds")])
+    discreet = RedisCatalog(address, withheld=frozenset({"school_type", "graduation_year"}))
+    assert discreet.users([1]) == {1: User(1, university="Leeds")}
+
+
 class Editable:
     def __init__(self, catalog: RedisCatalog, jobs: Sequence[Job], users: Sequence[User]) -> None:
         self.catalog = catalog

@@ -16,16 +16,17 @@ from adapters.factors import FactorRecommender
 from application.auditing import Audit, Auditing
 from application.evaluating import Evaluating, Evaluation, EvaluationRequest
 from application.recommending import Models
+from application.trading_off import TradingOff
 from domain.auditing import Attributes, DisclosurePolicy
 from domain.errors import InputError, NothingToMeasure, SnapshotMissing
-from domain.model import ActivityKind, ActivityTally, TimeWindow
+from domain.model import ActivityKind, ActivityTally, Job, TimeWindow
 from domain.ports import Recipe, nobody
 from domain.runs import Manifest
 from domain.scoring import ScoringPolicy
 from domain.significance import Bootstrap, holm
 from domain.splits import SplitKind, hold_out
 from domain.tastes import Taste
-from tests.fakes import NOON, Event, FakeActivityLog, FakeSnapshotStore
+from tests.fakes import NOON, Event, FakeActivityLog, FakeCatalog, FakeSnapshotStore
 
 MODELS = ["als", "popular", "recent-popular", "item-knn", "last-seen", "random"]
 PARAMETERS = AlsParameters(factors=8, iterations=5, threads=1)
@@ -59,6 +60,7 @@ class Bench:
     events: list[Event] = field(default_factory=crowd)
     snapshots: FakeSnapshotStore = field(default_factory=FakeSnapshotStore)
     stages: list[tuple[str, int, int]] = field(default_factory=list)
+    catalog: FakeCatalog | None = None
 
     def __post_init__(self) -> None:
         self.log = FakeActivityLog(self.events)
@@ -76,6 +78,7 @@ class Bench:
             snapshots=self.snapshots,
             bootstrap=Bootstrap(resamples=200),
             seed=1,
+            trading_off=TradingOff(self.catalog),
         )
 
     def evaluate(self, request: EvaluationRequest | None = None) -> Evaluation:
@@ -326,6 +329,67 @@ class TestLists:
         curve = Bench().evaluate(request).curve
         assert [point.steps for point in curve] == [1, 2, 3, 5]
         assert curve[-1].metrics["recall@20"] > 0.8
+
+
+class TestTradeOff:
+    REQUEST = EvaluationRequest(split=SplitKind.LAST, ks=(1, 5), with_trade_off=True)
+
+    def test_a_curve_begins_at_the_plain_lists_and_has_each_strength(self) -> None:
+        evaluation = Bench().evaluate(self.REQUEST)
+
+        assert evaluation.trade_off is not None
+        plain, *others = evaluation.trade_off.points
+        own = evaluation.metrics["als"]
+        assert (plain.knob, evaluation.trade_off.k) == ("none", 5)
+        at_5 = {name: value for name, value in own.items() if name.endswith("@5")}
+        assert plain.metrics == pytest.approx(at_5)
+        for knob in ("spread", "diversity"):
+            strengths = [point.value for point in others if point.knob == knob]
+            assert strengths == sorted(set(strengths))
+            assert strengths[-1] == 1
+        # Unlike jobs are put together, at a cost
+        (diverse,) = [point for point in others if (point.knob, point.value) == ("diversity", 1)]
+        assert diverse.metrics["diversity@5"] > plain.metrics["diversity@5"]
+        assert diverse.metrics["ndcg@5"] < plain.metrics["ndcg@5"]
+
+    def test_a_cap_is_measured_where_employers_are_known(self) -> None:
+        evaluation = Bench(catalog=FakeCatalog(Job(id_, employer="Big") for id_ in range(60)))
+        found = evaluation.evaluate(self.REQUEST)
+
+        assert found.trade_off is not None
+        caps = {
+            point.value: point.metrics
+            for point in found.trade_off.points
+            if point.knob == "max_per_employer"
+        }
+        # All jobs are of one employer, so a cap cuts lists short
+        recall = {k: found.metrics["als"][f"recall@{k}"] for k in (1, 5)}
+        assert {k: caps[k]["recall@5"] for k in (1, 5)} == pytest.approx(recall)
+        nowhere = Bench(catalog=FakeCatalog()).evaluate(self.REQUEST).trade_off
+        assert nowhere is not None
+        assert "max_per_employer" not in {point.knob for point in nowhere.points}
+
+    def test_a_bound_that_leaves_too_few_is_filled_up_from_beyond_the_pool(self) -> None:
+        small = range(300, 305)
+        events = [*crowd(jobs=300), *(Event(500 + job, job) for job in small)]
+        jobs = [Job(id_, employer="Big") for id_ in range(300)]
+        bench = Bench(events, catalog=FakeCatalog([*jobs, *map(Job, small)]))
+        wanted = {f"u{user}": [job] for user, job in enumerate(small)}
+        request = EvaluationRequest(given=given(**wanted), ks=(6,), with_trade_off=True)
+
+        found = bench.evaluate(request).trade_off
+
+        assert found is not None
+        recall = {(each.knob, each.value): each.metrics["recall@6"] for each in found.points}
+        # One job of Big, and all five others, which stand far down
+        assert recall["max_per_employer", 1] == 1
+        assert recall["none", 0] < 1
+
+    def test_longer_lists_are_measured_for_fewer_people(self) -> None:
+        request = EvaluationRequest(split=SplitKind.LAST, ks=(1_000,), with_trade_off=True)
+        found = Bench().evaluate(request).trade_off
+        assert found is not None
+        assert found.people == 16
 
 
 class TestAuditing:

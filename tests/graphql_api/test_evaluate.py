@@ -92,10 +92,26 @@ def test_the_table_shows_the_same_figures(temporal: Evaluated) -> None:
         )
 
 
+def test_what_variety_costs_stands_in_the_file_the_table_and_the_page(temporal: Evaluated) -> None:
+    trade_off, page = temporal.record["trade_off"], temporal.page.read_text()
+    plain, *others = trade_off["points"]
+    assert plain["metrics"]["ndcg@20"] == pytest.approx(temporal.record["models"]["als"]["ndcg@20"])
+    assert {point["knob"] for point in others} == {"spread", "diversity", "max_per_employer"}
+    assert f"variety, {trade_off['people']:,} people" in temporal.process.stdout
+    assert "What variety costs" in page
+    for point in trade_off["points"]:
+        value = f"{point['value']:g}" if point["value"] else ""
+        ndcg, gini = point["metrics"]["ndcg@20"], point["metrics"]["gini@20"]
+        row = rf"^  {point['knob']} +{value} .* {ndcg:.4f} +{gini:.3f} "
+        assert re.search(row, temporal.process.stdout, re.MULTILINE)
+        assert f"<td>{ndcg:.4f}</td><td>{gini:.3f}</td>" in page
+
+
 def test_stages_are_plain_lines_where_there_is_no_terminal(temporal: Evaluated) -> None:
     fitted = [f"{stage} {model} ..." for model in MODELS for stage in ("fitting", "ranking")]
     # The texts of jobs are read once the recipe, the first of the models, is ranked
     fitted.insert(2, "INFO jobs.jsonl: read 144 = used 144 + rejected 0")
+    fitted.insert(3, "spreading lists ...")
     expected = ["reading ...", *fitted, "training curve ...", "comparing ..."]
     assert temporal.process.stderr.splitlines() == expected
 
@@ -126,8 +142,8 @@ def test_the_page_needs_nothing_else_and_shows_every_plot_and_figure(temporal: E
     assert not page.attributes & {"src", "href", "srcset", "xlink:href"}
     assert "url(" not in text
     assert "@import" not in text
-    # Recall, NDCG and taste; history; exposure; two trade-offs; training
-    assert page.tags["svg"] == 8
+    # Recall, NDCG and taste; history; exposure; two trade-offs; two of variety; training
+    assert page.tags["svg"] == 10
     for model, own in temporal.record["models"].items():
         assert model in page.text
         assert f"{own['recall@20']:.4f}" in page.text

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from domain.errors import InputError
 from graphql_api.settings import Settings
@@ -52,6 +53,37 @@ def test_another_process_gets_the_values_and_not_the_file(tmp_path: Path) -> Non
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         Settings(settings=file_of(tmp_path, text))  # type: ignore[call-arg] # pydantic fills the rest
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("['user_id']", "'user_id' is who somebody is, and can be no proxy"),
+        ("['degreeSubject']", "'degreeSubject' is spelt 'degree_subject' in users.jsonl"),
+        ("['Degree Subject']", "'Degree Subject' is spelt 'degree_subject' in users.jsonl"),
+        ("['']", "'' is no name of a field of users.jsonl"),
+        ("['a,b']", "'a,b' is no name of a field of users.jsonl"),
+        ("['first_name', 'first_name']", "['first_name', 'first_name'] lists a name twice"),
+        ("[1]", "proxies = [1]: Input should be a valid string"),
+        ("'university'", "proxies = 'university': Input should be a valid array"),
+    ],
+)
+def test_what_can_be_no_proxy_is_refused_with_its_name(
+    tmp_path: Path, listed: str, message: str
+) -> None:
+    path = file_of(tmp_path, f"proxies = {listed}\n")
+    with pytest.raises((InputError, ValidationError), match=re.escape(message)):
+        Settings(settings=path)  # type: ignore[call-arg] # pydantic fills the rest
+
+
+def test_proxies_that_are_read_are_withheld_here_and_in_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = file_of(tmp_path, "proxies = ['gender', 'school_type', 'first_name', 'languages']\n")
+    settings = Settings(settings=path)  # type: ignore[call-arg] # pydantic fills the rest
+    assert settings.withheld == {"school_type", "languages"}
+    monkeypatch.setenv("JOBREC_PROXIES", settings.environment(secrets=False)["JOBREC_PROXIES"])
+    assert Settings() == settings.model_copy(update={"settings": None})  # type: ignore[call-arg] # pydantic fills the rest
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
