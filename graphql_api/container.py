@@ -61,7 +61,7 @@ from domain.significance import Bootstrap
 from domain.tuning import NEIGHBOURHOOD, Values
 from domain.variety import Variety
 from graphql_api.runtime import available_cores
-from graphql_api.settings import EmployerTyping, Settings
+from graphql_api.settings import IN_FILE, EmployerTyping, Settings
 from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _tuning(
     return Tuning(
         log=log,
         make_recipe=recipe_by,
-        start={name: getattr(settings, name) for name in NEIGHBOURHOOD.dimensions},
+        start={name: getattr(settings, name) for name in IN_FILE},
         space=NEIGHBOURHOOD,
         optimizer=optimizer,
         bootstrap=Bootstrap(seed=learning.seed),

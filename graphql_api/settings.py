@@ -21,7 +21,22 @@ from graphql_api.settings_file import read_settings_file
 
 MIN_TOKEN_LENGTH = 16
 
-IN_FILE = ("factors", "regularization", "alpha", "iterations", "seed", "apply_weight")
+IN_FILE = (
+    "factors",
+    "regularization",
+    "alpha",
+    "iterations",
+    "seed",
+    "scoring",
+    "impression_weight",
+    "redirect_weight",
+    "apply_weight",
+    "email_click_weight",
+    "penalty_weight",
+    "cap",
+    "half_life_days",
+    "window_days",
+)
 """What a settings file may hold: what shapes a model, on whatever machine."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
