@@ -86,7 +86,7 @@ def _verdict(standing: Standing) -> str:
 
 
 def _outcome(tested: Tested, metric: str) -> Iterator[str]:
-    yield f"test, on {tested.people:,} people who had no say in the choice:"
+    yield f"test, on {tested.people:,} people, by pairs that had no say in the choice:"
     yield f"  settings in force: {metric} {_span(tested.start)}"
     yield f"  chosen settings:   {metric} {_span(tested.found)}"
     gain = tested.gain

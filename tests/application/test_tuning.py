@@ -153,7 +153,9 @@ def test_the_gain_is_told_by_people_whom_the_best_was_not_chosen_by(tmp_path: Pa
         jobs = np.concatenate([draws.choice(48, 6, replace=False) for _ in range(120)])
         tally = ActivityTally.from_events(users, jobs, users * 0, np.full(len(users), np.nan))
         request = dataclasses.replace(TRIALS, trials=15)
-        search = prepared(request, tally, start={**BAD, "factors": 4, "iterations": 4})
+        search = prepared(
+            request, tally, start={"factors": 4, "regularization": 1.0, "iterations": 4}
+        )
         study = JsonlStudy(tmp_path / str(seed), {})
         standing = search.run(lambda _, study=study: study, quiet, lambda _: None)  # type: ignore[misc] # mypy knows no defaults of lambdas
         assert standing.judges == 60
