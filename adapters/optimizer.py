@@ -15,17 +15,20 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from domain.ports import Optimizer
-from domain.tuning import Choice, Numbers, SearchSpace, Trial, Values
+from domain.tuning import Choice, Numbers, SearchSpace, Trial, Value, Values
 
 _DRAWN_BY_CHANCE = 10
+
+_OFF = 0.25
+"""Off is drawn as if it were so large a part of the range, beyond its high end."""
 
 
 class TpeOptimizer(Optimizer):
     """Tree-structured Parzen estimator, over all dimensions together.
 
-    Bergstra et al.: Algorithms for Hyper-Parameter Optimization (2011). The first ten trials are
-    drawn by chance. Nothing is kept between proposals, so a search that goes on after a stop
-    proposes what it would have proposed without one.
+    Bergstra et al.: Algorithms for Hyper-Parameter Optimization (2011). Points are drawn
+    by chance until there are ten trials. Nothing is kept between proposals, so a search that goes
+    on after a stop proposes what it would have proposed without one.
     """
 
     def propose(self, space: SearchSpace, trials: Sequence[Trial], seed: int) -> Values:
@@ -38,11 +41,10 @@ class TpeOptimizer(Optimizer):
             direction="maximize",
             sampler=TPESampler(seed=own_seed, multivariate=True, n_startup_trials=_DRAWN_BY_CHANCE),
         )
-        study.add_trials(
-            [_frozen(trial, distributions) for trial in trials if space.holds(trial.values)]
-        )
-        proposed: Values = study.ask(distributions).params
-        return proposed
+        inside = [trial for trial in trials if space.holds(trial.values)]
+        study.add_trials([_frozen(trial, space, distributions) for trial in inside])
+        drawn = study.ask(distributions).params
+        return {name: _decoded(drawn[name], own) for name, own in space.dimensions.items()}
 
 
 def _distribution(dimension: Numbers | Choice) -> BaseDistribution:
@@ -50,12 +52,33 @@ def _distribution(dimension: Numbers | Choice) -> BaseDistribution:
         return CategoricalDistribution(dimension.options)
     if dimension.is_whole:
         return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.is_log)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
+    high = _beyond(dimension, 1.0) if dimension.or_off else dimension.high
+    return FloatDistribution(dimension.low, high, log=dimension.is_log)
 
 
-def _frozen(trial: Trial, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+def _beyond(dimension: Numbers, share: float) -> float:
+    """Return a place beyond the high end; all such places stand for off."""
+    part = share * _OFF
+    if dimension.is_log:
+        return float(dimension.high * (dimension.high / dimension.low) ** part)
+    return float(dimension.high + (dimension.high - dimension.low) * part)
+
+
+def _encoded(value: Value, dimension: Numbers | Choice) -> Value:
+    if isinstance(dimension, Numbers) and dimension.or_off and value == 0:
+        return _beyond(dimension, 0.5)
+    return value
+
+
+def _decoded(value: Value, dimension: Numbers | Choice) -> Value:
+    return value if dimension.holds(value) else 0.0
+
+
+def _frozen(
+    trial: Trial, space: SearchSpace, distributions: dict[str, BaseDistribution]
+) -> FrozenTrial:
     return create_trial(
-        params={name: trial.values[name] for name in distributions},
+        params={name: _encoded(trial.values[name], own) for name, own in space.dimensions.items()},
         distributions=distributions,
         value=trial.score,
         state=TrialState.PRUNED if trial.score is None else TrialState.COMPLETE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ import orjson
 from domain.errors import InputError
 from domain.ports import Study
 from domain.tuning import Trial
+
+_SHOWN = 4
+"""What is different is told up to so many."""
 
 
 class JsonlStudy(Study):
@@ -66,18 +69,14 @@ class JsonlStudy(Study):
         try:
             head, *rows = [orjson.loads(line) for line in (whole + newline).splitlines()]
             trials = [Trial(**row) for row in rows]
-            differing = [name for name in search if head.get(name) != _plain(search[name])]
+            differing = list(_differing(head, _plain(search)))
         except (ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self._path} is no study; name another file, or remove it", "study"
             ) from error
         if differing:
-            described = ", ".join(
-                f"{name} {_short(head.get(name))} and not {_short(search[name])}"
-                for name in differing
-            )
             raise InputError(
-                f"the study {self._path} is of another search: {described}; "
+                f"the study {self._path} is of another search: {_few(differing)}; "
                 f"name another file, or remove it to begin anew",
                 "study",
             )
@@ -86,10 +85,27 @@ class JsonlStudy(Study):
         return trials
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - whatever JSON is
+def _differing(head: Mapping[str, Any], search: Mapping[str, Any], of: str = "") -> Iterator[str]:
+    """Yield what is different, each with both values; within a mapping, only what differs."""
+    for name in {**search, **head}:
+        theirs, ours = head.get(name), search.get(name)
+        if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+            yield from _differing(theirs, ours, f"{of}{name}.")
+        elif theirs != ours:
+            yield f"{of}{name} {_short(theirs)} and not {_short(ours)}"
+
+
+def _few(described: Sequence[str]) -> str:
+    more = len(described) - _SHOWN
+    return ", ".join(described[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _plain(value: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON is
     return orjson.loads(orjson.dumps(value))
 
 
 def _short(value: object) -> str:
+    if value is None:
+        return "none"
     text = orjson.dumps(value).decode()
     return text if len(text) <= 100 else f"{text[:100]}..."

@@ -68,7 +68,8 @@ class EvaluationRequest:
         given: pairs to predict, in place of a split.
         ks: lengths of the lists, ascending.
         models: names of recipes to measure instead of all, and versions of stored models to
-            measure beside them. The default recipe is always measured.
+            measure beside them. The default recipe is always measured, and so are rivals.
+        rivals: other recipes to measure beside the default, of names of their own.
         truth: tastes that lists should find, empty where none is known.
         with_curve: whether to look at the default recipe's training step by step.
         with_trade_off: whether to measure what variety costs on the default recipe's lists.
@@ -82,6 +83,7 @@ class EvaluationRequest:
     given: ActivityTally | None = None
     ks: tuple[int, ...] = (10, 20)
     models: tuple[str, ...] = ()
+    rivals: tuple[Recipe, ...] = ()
     truth: tuple[Taste, ...] = ()
     with_curve: bool = False
     with_trade_off: bool = False
@@ -261,7 +263,7 @@ class Evaluating:
         Raises:
             JobrecError: see `evaluate`.
         """
-        recipes, versions = self._chosen(request.models)
+        recipes, versions = self._chosen(request.models, request.rivals)
         # Opened before anything is read or fitted: one that is not there should be known at once
         stored = {version: self._models.open(version) for version in versions}
         tally, read = self._log.tally(TimeWindow(), partial(on_stage, "reading"))
@@ -301,10 +303,15 @@ class Evaluating:
         refused = {version: reason for version, reason in objections.items() if reason}
         return Judged(hold, read, lists, values, refused, cold, trade_off)
 
-    def _chosen(self, names: Sequence[str]) -> tuple[Sequence[Recipe], Sequence[str]]:
+    def _chosen(
+        self, names: Sequence[str], rivals: Sequence[Recipe]
+    ) -> tuple[Sequence[Recipe], Sequence[str]]:
         """Return the recipes and the stored versions that names stand for."""
-        recipes = (self._recipe, *self._baselines)
+        recipes = (self._recipe, *rivals, *self._baselines)
         known = {recipe.name for recipe in recipes}
+        if len(known) < len(recipes):
+            called = ", ".join(recipe.name for recipe in recipes)
+            raise InputError(f"two models have one name: {called}; rename a file", "against")
         versions = [name for name in dict.fromkeys(names) if name not in known]
         stored = {manifest.version for manifest in self._snapshots.manifests()} if versions else ()
         for version in versions:
@@ -315,7 +322,8 @@ class Evaluating:
                     f"(`jobrec models list` shows {len(stored):,})"
                 )
         wanted = known.intersection(names) or known
-        return [each for each in recipes if each.name in wanted | {self.default}], versions
+        wanted |= {self.default, *(rival.name for rival in rivals)}
+        return [recipe for recipe in recipes if recipe.name in wanted], versions
 
     def _split(self, tally: ActivityTally, request: EvaluationRequest) -> Split:
         if request.given is not None:

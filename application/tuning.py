@@ -12,9 +12,9 @@ import numpy as np
 
 from application.evaluating import OnStage
 from application.holding_out import HoldOut
-from domain.errors import InputError, JobrecError, TrainingError
+from domain.errors import InputError, JobrecError, NothingToMeasure, TrainingError
 from domain.metrics import MetricArray, Targets, per_person
-from domain.model import ActivityKind, ActivityTally, ReadReport, TimeWindow
+from domain.model import ActivityTally, BoolArray, ReadReport, TimeWindow
 from domain.ports import ActivityLog, MakeRecipe, OpenStudy, Optimizer, Recipe, Study
 from domain.scoring import shows_interest
 from domain.significance import Bootstrap, Difference, Estimate, Resampled
@@ -79,11 +79,13 @@ class Standing:
 
     Attributes:
         trials: how many have been made.
-        best: the trial of the highest score so far; of equal ones the first.
+        best: the trial of the highest score so far; of equal ones the first. It is flattered, as
+            the best of many is by chance, for the people that it was chosen by.
+        judges: how many people tell what follows: those of the validation part whom nothing is
+            chosen by.
         start: the metric of the settings in force.
         found: the same of the best trial.
-        gain: how far the best lies above the settings in force, for the same people. The best of
-            many is flattered by chance; a part that nothing was chosen by tells without flattery.
+        gain: how far the best lies above the settings in force.
         data: names the data that were learned from and measured on.
         left: seconds to go, None where only the trials are counted.
     """
@@ -91,6 +93,7 @@ class Standing:
     trials: int
     last: Trial
     best: Trial
+    judges: int
     start: Estimate
     found: Estimate
     gain: Difference
@@ -129,8 +132,12 @@ class Tuning:
     aside before anything else and only measured once, after the choice. The rest is cut again in
     the same way into what trials learn from and the validation part that they are judged by. No
     pair of the test part is in the rest; where a given pair is in the log too, it leaves the rest,
-    which is all that the test part can change. The settings chosen fit the validation part better
-    than they will fit any other; what they are worth, only the test part says.
+    which is all that the test part can change.
+
+    The people of the validation part are cut in halves by chance. A trial's score, which leads the
+    search and says which trial is best, is a mean over one half. Whether the best replaces the
+    settings in force, the other half says, which the best of many trials cannot fit by chance. Both
+    halves are of one time, though; what the settings are worth later, only the test part says.
     """
 
     def __init__(
@@ -166,9 +173,6 @@ class Tuning:
         else:
             outer = hold_out(tally, request.split, request.share, self._seed)
         inner = hold_out(outer.train, request.split, request.share, self._seed)
-        space = self._space
-        if not outer.train.total(ActivityKind.APPLY):
-            space = space.without("apply_weight")
         return Search(
             request=request,
             read=read,
@@ -176,7 +180,7 @@ class Tuning:
             validation=_few(HoldOut.of(outer.train, inner, request.k), self._seed),
             make_recipe=self._make_recipe,
             start=self._start,
-            space=space,
+            space=self._space.suited(inner.train),
             optimizer=self._optimizer,
             bootstrap=self._bootstrap,
             seed=self._seed,
@@ -215,6 +219,8 @@ class Search:
         self._bootstrap = bootstrap
         self._seed = seed
         self._data = _fingerprint(outer.train)
+        self._points = [point for point in space.points if not point.items() <= start.items()]
+        self._chooses = _half(len(validation.targets.user_ids), seed)
 
     def describe(self) -> str:
         """Return in a line what is learned from and measured on."""
@@ -222,9 +228,14 @@ class Search:
         setting = validation.setting(self._request.split)
         return (
             f"trials learn from {setting.pairs:,} pairs of {setting.users:,} people and are "
-            f"judged by {setting.targets:,} new pairs of {setting.people:,} people; "
+            f"judged by {setting.targets:,} new pairs of {setting.people:,} people, of whom "
+            f"{self._chooses.sum():,} choose the best and the others tell its gain; "
             f"{len(self._outer.held_out):,} pairs are laid aside for the test at the end"
         )
+
+    def searched(self) -> str:
+        """Return in a line what is searched."""
+        return f"searching {', '.join(self._space.dimensions)}"
 
     def run(self, open_study: OpenStudy, on_stage: OnStage, on_trial: OnTrial) -> Standing:
         """Try settings until the time or the trials are used up.
@@ -248,7 +259,7 @@ class Search:
             time.monotonic() - begun, 60 * (self._request.minutes or 0) / _PARTS_OF_BUDGET
         )
         if not study.trials():
-            score = float(values[0].mean())
+            score = self._score(values[0])
             study.add(Trial(0, dict(self._start), score, time.monotonic() - begun))
         best = _best(study)
         if best.number:
@@ -300,7 +311,9 @@ class Search:
             "split": f"{self._request.split}, {self._request.share:g} held out",
             "seed": self._seed,
             "start": dict(self._start),
+            "halves": "half of the validation people choose, the others tell the gain",
             "space": {name: asdict(own) for name, own in self._space.dimensions.items()},
+            "points": self._points,
         }
 
     def _is_over(self, standing: Standing, end: float | None) -> bool:
@@ -314,7 +327,10 @@ class Search:
     ) -> tuple[Trial, MetricArray | None]:
         begun = time.monotonic()
         number = len(study.trials())
-        proposed = self._optimizer.propose(self._space, study.trials(), self._seed)
+        if number <= len(self._points):
+            proposed = self._points[number - 1]
+        else:
+            proposed = self._optimizer.propose(self._space, study.trials(), self._seed)
         values = {**self._start, **proposed}
         until = None if end is None else min(end, begun + longest)
         own: MetricArray | None = None
@@ -331,8 +347,12 @@ class Search:
             failure = str(error)
         except _TooSlow:
             failure = f"given up after {time.monotonic() - begun:.0f} s"
-        score = None if own is None else float(own.mean())
+        score = None if own is None else self._score(own)
         return Trial(number, values, score, time.monotonic() - begun, failure), own
+
+    def _score(self, measured: MetricArray) -> float:
+        """Return the mean over the people who choose."""
+        return float(measured[self._chooses].mean())
 
     def _measured(self, values: Values, on_progress: Callable[[int, int], None]) -> MetricArray:
         return self._judged(self._make_recipe(values), self._validation, on_progress)
@@ -353,10 +373,11 @@ class Search:
         self, study: Study, values: Mapping[int, MetricArray], end: float | None
     ) -> Standing:
         trials, best, metric = study.trials(), _best(study), self._request.metric
+        judges = ~self._chooses
         drawn = Resampled(
             {
-                "start": {metric: values[0]},
-                "found": {metric: values[best.number]},
+                "start": {metric: values[0][judges]},
+                "found": {metric: values[best.number][judges]},
             },
             self._bootstrap,
         )
@@ -364,6 +385,7 @@ class Search:
             trials=len(trials),
             last=trials[-1],
             best=best,
+            judges=int(judges.sum()),
             start=drawn.estimate("start", metric),
             found=drawn.estimate("found", metric),
             gain=drawn.difference("found", "start", metric),
@@ -382,6 +404,21 @@ def _best(study: Study) -> Trial:
         (trial for trial in study.trials() if trial.score is not None),
         key=lambda trial: (trial.score or 0.0, -trial.number),
     )
+
+
+def _half(people: int, seed: int) -> BoolArray:
+    """Tell for each of so many people whether it is of the half that chooses.
+
+    Raises:
+        NothingToMeasure: one person cannot be cut in halves.
+    """
+    if people < 2:
+        raise NothingToMeasure(
+            f"the validation part has {people} person to measure; one half of its people chooses "
+            f"and the other tells the gain, so it needs 2"
+        )
+    chooses: BoolArray = np.random.default_rng(seed).permutation(people) < people // 2
+    return chooses
 
 
 def _few(hold: HoldOut, seed: int) -> HoldOut:

@@ -54,16 +54,16 @@ from domain.errors import (
     TrainingError,
 )
 from domain.model import MAX_ID, TimeWindow
-from domain.ports import Begun, Busy, TrainingRuns
+from domain.ports import Begun, Busy, Recipe, TrainingRuns
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingRun
 from domain.splits import SplitKind
 from graphql_api.catalogue_commands import catalogue_commands, import_command
-from graphql_api.container import Container
+from graphql_api.container import Container, recipe_of
 from graphql_api.employer_commands import employer_commands
 from graphql_api.evaluation_page import as_page
 from graphql_api.evaluation_report import as_lines, as_record
 from graphql_api.runtime import available_cores, training_environment
-from graphql_api.settings import Settings
+from graphql_api.settings import IN_FILE, Settings
 from graphql_api.tokens import Scope
 from graphql_api.tune_commands import search_settings
 
@@ -512,6 +512,13 @@ def similar(settings: Settings, job_id: str, first: int, as_json: bool) -> None:
     default="",
     help="recipes to measure beside the default instead of all, and versions of stored models",
 )
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="settings file to measure the same with, called by the file's name; may be repeated",
+)
 @_option(
     "--json",
     "json_file",
@@ -533,6 +540,7 @@ def evaluate(
     ks: str,
     truth: Path | None,
     names: str,
+    against: tuple[Path, ...],
     json_file: Path | None,
     html_file: Path | None,
 ) -> None:
@@ -546,6 +554,7 @@ def evaluate(
         share=settings.hold_out,
         ks=tuple(_lengths(ks)),
         models=tuple(name.strip() for name in names.split(",") if name.strip()),
+        rivals=tuple(_rival(settings, file) for file in against),
         with_curve=html_file is not None,
         with_trade_off=True,
     )
@@ -678,6 +687,14 @@ def tune(
         ended = search_settings(tuning, request, out, bar.phase, click.echo)
     if not ended:
         sys.exit(130)
+
+
+def _rival(settings: Settings, file: Path) -> Recipe:
+    """Return the recipe of another settings file, in which options of learning have no say."""
+    rest = {name: value for name, value in settings if name not in IN_FILE}
+    theirs = Settings(**{**rest, "settings": file})
+    _check_file(theirs)
+    return replace(recipe_of(theirs), name=file.stem)
 
 
 def _lengths(text: str) -> list[int]:

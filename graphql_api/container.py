@@ -64,10 +64,10 @@ from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
 from domain.significance import Bootstrap
 from domain.trend import Trend
-from domain.tuning import NEIGHBOURHOOD, Values
+from domain.tuning import NEIGHBOURHOOD
 from domain.variety import Variety
 from graphql_api.runtime import available_cores
-from graphql_api.settings import EmployerTyping, Settings, employers_extra_missing
+from graphql_api.settings import IN_FILE, EmployerTyping, Settings, employers_extra_missing
 from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
@@ -202,19 +202,20 @@ def _employer_phase(settings: Settings, learning: EmployerLearning) -> EmployerL
     return None if settings.employers is EmployerTyping.OFF else learning
 
 
+def recipe_of(settings: Settings) -> Recipe:
+    """Return the way from activities to a model that `train` takes with these settings."""
+    container = Container(settings=settings)
+    trainer = container.trainer()
+    return Recipe(trainer.parameters["name"], container.scoring().score, trainer)
+
+
 def _tuning(
     settings: Settings, log: JsonlActivityLog, optimizer: Optimizer, learning: LearningPolicy
 ) -> Tuning:
-    def recipe_by(values: Values) -> Recipe:
-        # The wiring that `train` uses, with other values
-        tried = Container(settings=Settings(**{**settings.model_dump(), **values}))
-        trainer = tried.trainer()
-        return Recipe(trainer.parameters["name"], tried.scoring().score, trainer)
-
     return Tuning(
         log=log,
-        make_recipe=recipe_by,
-        start={name: getattr(settings, name) for name in NEIGHBOURHOOD.dimensions},
+        make_recipe=lambda values: recipe_of(Settings(**{**settings.model_dump(), **values})),
+        start={name: getattr(settings, name) for name in IN_FILE},
         space=NEIGHBOURHOOD,
         optimizer=optimizer,
         bootstrap=Bootstrap(seed=learning.seed),

@@ -58,6 +58,9 @@ def as_lines(evaluation: Evaluation) -> Iterator[str]:
     for k in evaluation.ks:
         yield ""
         yield from _quality(evaluation, k)
+    if evaluation.differences:
+        yield ""
+        yield from _differences(evaluation, evaluation.ks[-1])
     for k in evaluation.ks:
         yield ""
         yield from _lists(evaluation, k)
@@ -124,6 +127,19 @@ def _quality(evaluation: Evaluation, k: int) -> Iterator[str]:
         difference = evaluation.differences.get(model, {}).get(f"ndcg@{k}")
         p = "" if difference is None else f"{difference.p:10.3f}{difference.p_holm:8.3f}"
         yield f"{_name(evaluation, model)}{cells}{others}{p}"
+
+
+def _differences(evaluation: Evaluation, k: int) -> Iterator[str]:
+    """Tell how far the default lies above each other model, for the same people."""
+    names = [f"recall@{k}", f"ndcg@{k}"]
+    heads = "".join(f"{name:>12}{'95 %':^22}{'p':>6}{'Holm':>7}" for name in names)
+    yield f"{_name(evaluation, text='above')}{heads}"
+    for model, own in evaluation.differences.items():
+        cells = ""
+        for value, low, high, p, p_holm in (own[name] for name in names):
+            span = f"{low:+.4f} to {high:+.4f}"
+            cells += f"{value:+12.4f}{span:^22}{p:6.3f}{p_holm:7.3f}"
+        yield f"{_name(evaluation, model)}{cells}"
 
 
 def _with_interval(estimate: Estimate) -> str:

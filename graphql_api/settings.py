@@ -38,7 +38,15 @@ IN_FILE = (
     "trend",
     "trend_half_life_days",
     "seed",
+    "scoring",
+    "impression_weight",
+    "redirect_weight",
     "apply_weight",
+    "email_click_weight",
+    "penalty_weight",
+    "cap",
+    "half_life_days",
+    "window_days",
     "proxies",
 )
 """What a settings file may hold: what shapes a model, on whatever machine, and what must not."""

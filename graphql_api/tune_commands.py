@@ -12,7 +12,6 @@ from application.evaluating import OnStage
 from application.tuning import Search, Standing, Tested, Tuning, TuningRequest
 from domain.errors import InputError
 from domain.significance import Estimate
-from domain.tuning import Values
 from graphql_api.settings_file import as_settings_file
 
 Say = Callable[[str], None]
@@ -29,6 +28,7 @@ def search_settings(
     for line in search.read.lines():
         say(line)
     say(search.describe())
+    say(search.searched())
     study = out.with_name(f"{out.name}.study.jsonl")
     written: Standing | None = None
 
@@ -76,16 +76,17 @@ def _verdict(standing: Standing) -> str:
     if standing.best.number == 0:
         return "nothing better than the settings in force was found; they are kept"
     gain = f"{standing.gain.value:+.4f} ({standing.gain.low:+.4f} to {standing.gain.high:+.4f})"
+    found = f"trial {standing.best.number} ({_changed(standing)})"
     if standing.is_sure:
-        return f"trial {standing.best.number} gains {gain} over the settings in force"
+        return f"{found} gains {gain} over the settings in force, for people it was not chosen by"
     return (
-        f"the best trial's gain {gain} is within noise: the settings in force are kept; "
-        f"the best were {_shown(standing.best.values)}"
+        f"for people it was not chosen by, the gain {gain} of the best, {found}, is within noise: "
+        f"the settings in force are kept"
     )
 
 
 def _outcome(tested: Tested, metric: str) -> Iterator[str]:
-    yield f"test, on {tested.people:,} people who had no say in the choice:"
+    yield f"test, on {tested.people:,} people, by pairs that had no say in the choice:"
     yield f"  settings in force: {metric} {_span(tested.start)}"
     yield f"  chosen settings:   {metric} {_span(tested.found)}"
     gain = tested.gain
@@ -99,8 +100,13 @@ def _span(estimate: Estimate) -> str:
     return f"{estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f})"
 
 
-def _shown(values: Values) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+def _changed(standing: Standing) -> str:
+    start = standing.start_values
+    changed = {name: own for name, own in standing.best.values.items() if own != start[name]}
+    return ", ".join(
+        f"{name} {own:.4g}" if isinstance(own, float) else f"{name} {own}"
+        for name, own in changed.items()
+    )
 
 
 def _write(out: Path, standing: Standing, request: TuningRequest, tested: Tested | None) -> None:
@@ -112,9 +118,10 @@ def _write(out: Path, standing: Standing, request: TuningRequest, tested: Tested
     remarks = [
         f"written by jobrec tune at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"data {standing.data}, {standing.trials:,} trials, {request.split} split",
-        f"validation, the part that the choice was made by ({request.metric}, 95 % intervals):",
-        f"  settings in force: {_span(standing.start)}",
-        f"  best trial:        {_span(standing.found)}",
+        "intervals cover in 95 of 100 cases",
+        f"validation, on {standing.judges:,} people who had no say in which trial is best:",
+        f"  settings in force: {request.metric} {_span(standing.start)}",
+        f"  best trial:        {request.metric} {_span(standing.found)}",
         _verdict(standing),
         *(_outcome(tested, request.metric) if tested else ["not measured on the test part"]),
     ]

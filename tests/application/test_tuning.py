@@ -14,7 +14,7 @@ from adapters.als import AlsParameters, AlsTrainer
 from adapters.optimizer import TpeOptimizer
 from adapters.studies import JsonlStudy
 from application.tuning import Search, Standing, Tuning, TuningRequest
-from domain.errors import InputError
+from domain.errors import InputError, NothingToMeasure
 from domain.model import ActivityTally, ReadReport, TimeWindow
 from domain.ports import ActivityLog, OnProgress, Recipe
 from domain.scoring import one_each
@@ -58,9 +58,14 @@ def quiet(stage: str, done: int, total: int) -> None:
     del stage, done, total
 
 
-def prepared(request: TuningRequest = TRIALS, tally: ActivityTally | None = None) -> Search:
+def prepared(
+    request: TuningRequest = TRIALS,
+    tally: ActivityTally | None = None,
+    space: SearchSpace = SPACE,
+    start: Values = BAD,
+) -> Search:
     log = GivenLog(planted() if tally is None else tally)
-    tuning = Tuning(log, recipe_by, BAD, SPACE, TpeOptimizer(), Bootstrap(), seed=42)
+    tuning = Tuning(log, recipe_by, start, space, TpeOptimizer(), Bootstrap(), seed=42)
     return tuning.prepare(request, quiet)
 
 
@@ -107,6 +112,65 @@ def test_the_study_of_other_data_is_refused(tmp_path: Path) -> None:
         prepared(dataclasses.replace(request, metric="recall@5")).run(
             open_study, quiet, lambda _: None
         )
+
+
+def test_the_study_of_an_older_release_is_refused_with_what_it_did_not_search(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "study"
+    older = dataclasses.asdict(SPACE.dimensions["factors"])
+    del older["or_off"]
+    JsonlStudy(path, {"data": "x", "seed": 42, "space": {"factors": older}})
+    ours = {"factors": older, "half_life_days": {"low": 2.0}, "scoring": {"options": ["funnel"]}}
+    with pytest.raises(
+        InputError,
+        match=re.escape(
+            'is of another search: halves none and not "yes", '
+            'space.half_life_days none and not {"low":2.0}, '
+            'space.scoring none and not {"options":["funnel"]}; name another file'
+        ),
+    ):
+        JsonlStudy(path, {"data": "x", "seed": 42, "halves": "yes", "space": ours})
+
+
+def test_points_worth_trying_come_first_those_in_force_left_out(tmp_path: Path) -> None:
+    points = ({"factors": 8}, {"iterations": 1}, {"factors": 16, "iterations": 5})
+    space = SearchSpace(SPACE.dimensions, points)
+    made = list[Trial]()
+    search = prepared(dataclasses.replace(TRIALS, trials=4), space=space)
+    search.run(partial(JsonlStudy, tmp_path / "study"), quiet, lambda own: made.append(own.last))
+    first, second = ({**BAD, **point} for point in (points[0], points[2]))
+    assert [trial.values for trial in made[:3]] == [BAD, first, second]
+    assert made[3].values not in (BAD, first, second)
+
+
+def test_the_gain_is_told_by_people_whom_the_best_was_not_chosen_by(tmp_path: Path) -> None:
+    # Nothing to find: whatever is better than the rest is so by chance
+    flattered, told, sure = 0.0, 0.0, 0
+    for seed in range(5):
+        draws = np.random.default_rng(seed)
+        users = np.repeat(np.arange(120), 6)
+        jobs = np.concatenate([draws.choice(48, 6, replace=False) for _ in range(120)])
+        tally = ActivityTally.from_events(users, jobs, users * 0, np.full(len(users), np.nan))
+        request = dataclasses.replace(TRIALS, trials=15)
+        search = prepared(
+            request, tally, start={"factors": 4, "regularization": 1.0, "iterations": 4}
+        )
+        study = JsonlStudy(tmp_path / str(seed), {})
+        standing = search.run(lambda _, study=study: study, quiet, lambda _: None)  # type: ignore[misc] # mypy knows no defaults of lambdas
+        assert standing.judges == 60
+        flattered += (standing.best.score or 0.0) - (study.trials()[0].score or 0.0)
+        told += standing.gain.value
+        sure += standing.is_sure
+    assert flattered > 2 * told
+    assert flattered > 0
+    assert sure <= 1
+
+
+def test_one_person_cannot_both_choose_and_tell() -> None:
+    tally = ActivityTally.from_events([1] * 9, [*range(9)], [0] * 9, [np.nan] * 9)
+    with pytest.raises(NothingToMeasure, match="has 1 person to measure"):
+        prepared(tally=tally)
 
 
 def test_the_test_part_has_no_say_in_the_choice(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from domain.errors import InputError
-from graphql_api.settings import Settings
+from domain.tuning import NEIGHBOURHOOD
+from graphql_api.settings import IN_FILE, Settings
 from graphql_api.settings_file import as_settings_file
 from tests.conftest import jobrec
 
@@ -46,6 +48,7 @@ def test_another_process_gets_the_values_and_not_the_file(tmp_path: Path) -> Non
         ("factor = 8", "learning.toml: unknown key 'factor'; a settings file may hold factors,"),
         ("admin_token = 'x'", "unknown key 'admin_token'"),
         ("factors = true", "learning.toml: factors = True: Input should be a valid integer"),
+        ("scoring = 'much'", "learning.toml: scoring = 'much': Input should be 'funnel', 'logar"),
         ("alpha = 'much'", "learning.toml: alpha = 'much': Input should be a valid number"),
         ("factors", "learning.toml is no TOML"),
     ],
@@ -86,6 +89,19 @@ def test_proxies_that_are_read_are_withheld_here_and_in_other_processes(
     assert Settings() == settings.model_copy(update={"settings": None})  # type: ignore[call-arg] # pydantic fills the rest
 
 
+def test_everything_that_shapes_a_model_may_stand_in_a_file(tmp_path: Path) -> None:
+    defaults = Settings()  # type: ignore[call-arg] # pydantic fills the rest
+    others = {name: getattr(defaults, name) for name in IN_FILE} | {
+        "scoring": "logarithmic",
+        "half_life_days": 90.0,
+        "cap": 3,
+    }
+    settings = Settings(settings=file_of(tmp_path, as_settings_file(others, [])))  # type: ignore[call-arg] # pydantic fills the rest
+    assert {name: getattr(settings, name) for name in IN_FILE} == others
+    assert {*NEIGHBOURHOOD.dimensions} <= {*IN_FILE}
+    assert NEIGHBOURHOOD.holds({name: getattr(defaults, name) for name in IN_FILE})
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read the settings file .*none\.toml"):
         Settings(settings=tmp_path / "none.toml")  # type: ignore[call-arg] # pydantic fills the rest
@@ -104,15 +120,34 @@ def test_tune_writes_a_file_that_train_takes_and_a_bound_is_blamed_on_its_file(
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "learning.toml"
     where = ("--data", data, "--state", tmp_path / "state", "--threads", "1")
-    jobrec("demo", "--data", data, "--scale", "0.02", "--until", "2026-11-01")
+    jobrec("demo", "--data", data, "--scale", "0.1", "--until", "2026-11-01")
     bad = ("--factors", "1", "--iterations", "1", "--regularization", "500")
     tuned = jobrec("tune", *where, *bad, "--trials", "6", "--out", out)
     assert "trials learn from" in tuned.stdout
+    searched = re.findall(r"^searching (.*)$", tuned.stdout, re.MULTILINE)
+    assert [name in searched[0] for name in ("scoring", "half_life_days", "apply")] == [1, 1, 0]
+    assert "for people it was not chosen by" in tuned.stdout
     assert "test, on" in tuned.stdout
     text = out.read_text()
     assert re.search(r"^# data [0-9a-f]{16}, 6 trials, temporal split$", text, re.MULTILINE)
-    assert set(tomllib.loads(text)) <= {*Settings.model_fields}
+    found = tomllib.loads(text)
+    assert set(found) == set(IN_FILE)
+    assert found["scoring"] == "presence", "the first points to try are far better than bad ones"
     assert "is live" in jobrec("train", *where, "--settings", out).stdout
+    before, figures = tmp_path / "before.toml", tmp_path / "figures.json"
+    before.write_text("factors = 1\niterations = 1\nregularization = 500\n")
+    measured = ("evaluate", *where, "--models", "popular", "--settings", out, "--against", before)
+    shown = jobrec(*measured, "--json", figures).stdout
+    record = json.loads(figures.read_text())
+    assert list(record["models"]) == ["als", "before", "popular"]
+    gain = record["differences"]["before"]["ndcg@20"]
+    assert gain["low"] > 0
+    assert f"{gain['value']:+.4f}" in shown
+    renamed = jobrec(
+        "evaluate", *where, "--against", before.rename(tmp_path / "als.toml"), check=False
+    )
+    assert renamed.returncode == 2
+    assert "two models have one name: als, als" in renamed.stderr
     out.write_text("factors = 0\n")
     refused = jobrec("train", *where, "--settings", out, check=False)
     assert refused.returncode == 2
