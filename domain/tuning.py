@@ -108,14 +108,14 @@ class SearchSpace:
         """Return the space without the dimensions that change nothing of what is learned here.
 
         They are weights of kinds that do not occur, the weight of the only kind, which alpha
-        stands for, and half-life and window where the times tell nothing.
+        stands for, and half-life, window and trend where the times tell nothing.
         """
         present = [kind for kind in INTEREST if tally.total(kind)]
         weighed = present if len(present) > 1 else []
         idle = [f"{kind.word}_weight" for kind in INTEREST if kind not in weighed]
         times = tally.last_at[np.isfinite(tally.last_at)]
         if len(np.unique(times)) < 2:
-            idle += ["half_life_days", "window_days"]
+            idle += ["half_life_days", "window_days", "trend", "trend_half_life_days"]
         return self.without(*idle)
 
 
@@ -127,6 +127,9 @@ NEIGHBOURHOOD = SearchSpace(
         "regularization": Numbers(0.001, 1_000.0),
         "alpha": Numbers(1.0, 100.0),
         "iterations": Numbers(4, 32),
+        "neighbour_weight": Numbers(0.05, 5.0, or_off=True),
+        "trend": Numbers(1.0, 500.0, or_off=True),
+        "trend_half_life_days": Numbers(2.0, 90.0),
         "scoring": Choice(tuple(rule.value for rule in Rule)),
         "impression_weight": Numbers(0.1, 8.0),
         "redirect_weight": Numbers(0.5, 32.0),
@@ -142,7 +145,9 @@ NEIGHBOURHOOD = SearchSpace(
         {**_STRONG, "factors": 64, "half_life_days": 7.0},
         {**_STRONG, "factors": 32, "half_life_days": 90.0, "regularization": 100.0},
         {**_STRONG, "factors": 64, "half_life_days": 90.0, "scoring": Rule.LOGARITHMIC.value},
-        {**_STRONG, "factors": 256, "half_life_days": 0.0, "alpha": 60.0},
+        {"neighbour_weight": 0.0, "trend": 0.0},
+        {"neighbour_weight": 1.0},
+        {**_STRONG, "factors": 256, "half_life_days": 0.0, "alpha": 60.0, "neighbour_weight": 0.8},
     ),
 )
 """Where good models lie.
