@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -290,6 +290,23 @@ class TestStoredModels:
         bench = Bench()
         request = EvaluationRequest(split=SplitKind.LAST, models=("random", "popular"))
         assert list(bench.evaluate(request).metrics) == ["als", "popular", "random"]
+
+    def test_a_rival_is_measured_on_the_same_people_whatever_else_is_asked_for(self) -> None:
+        bench = Bench()
+        rival = replace(bench.recipe, name="before", trainer=bench.recipe.trainer.brief(1))
+        request = EvaluationRequest(models=("popular",), rivals=(rival,))
+
+        evaluation = bench.evaluate(request)
+
+        assert list(evaluation.metrics) == ["als", "before", "popular"]
+        ours, theirs = (evaluation.metrics[name]["ndcg@20"] for name in ("als", "before"))
+        difference = evaluation.differences["before"]["ndcg@20"]
+        assert ours != theirs
+        assert difference.value == pytest.approx(ours - theirs)
+        bench.stages.clear()
+        with pytest.raises(InputError, match="two models have one name: als, before, before,"):
+            bench.evaluate(replace(request, rivals=(rival, rival)))
+        assert not bench.stages
 
     def test_a_name_that_nothing_has_is_told_before_anything_is_read(self) -> None:
         bench = Bench()
