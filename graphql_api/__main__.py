@@ -684,7 +684,7 @@ def tune(
             click.echo(line)
         request = replace(request, given=given)
     with _Bar("") as bar, threadpool_limits(1, "blas"):
-        ended = search_settings(tuning, request, out, bar.phase, click.echo)
+        ended = search_settings(tuning, request, out, bar.phase, click.echo, settings.proxies or ())
     if not ended:
         sys.exit(130)
 

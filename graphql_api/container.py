@@ -67,7 +67,7 @@ from domain.trend import Trend
 from domain.tuning import NEIGHBOURHOOD
 from domain.variety import Variety
 from graphql_api.runtime import available_cores
-from graphql_api.settings import IN_FILE, EmployerTyping, Settings, employers_extra_missing
+from graphql_api.settings import SHAPING, EmployerTyping, Settings, employers_extra_missing
 from graphql_api.tokens import ApiTokens
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _tuning(
     return Tuning(
         log=log,
         make_recipe=lambda values: recipe_of(Settings(**{**settings.model_dump(), **values})),
-        start={name: getattr(settings, name) for name in IN_FILE},
+        start={name: getattr(settings, name) for name in SHAPING},
         space=NEIGHBOURHOOD,
         optimizer=optimizer,
         bootstrap=Bootstrap(seed=learning.seed),

@@ -28,7 +28,7 @@ from graphql_api.settings_file import read_settings_file
 
 MIN_TOKEN_LENGTH = 16
 
-IN_FILE = (
+SHAPING = (
     "factors",
     "regularization",
     "alpha",
@@ -47,9 +47,11 @@ IN_FILE = (
     "cap",
     "half_life_days",
     "window_days",
-    "proxies",
 )
-"""What a settings file may hold: what shapes a model, on whatever machine, and what must not."""
+"""What shapes a model, on whatever machine."""
+
+IN_FILE = (*SHAPING, "proxies")
+"""What a settings file may hold: what shapes a model, and what must not."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,19 @@ Say = Callable[[str], None]
 
 
 def search_settings(
-    tuning: Tuning, request: TuningRequest, out: Path, on_stage: OnStage, say: Say
+    tuning: Tuning,
+    request: TuningRequest,
+    out: Path,
+    on_stage: OnStage,
+    say: Say,
+    proxies: Sequence[str] = (),
 ) -> bool:
     """Search, and keep the best so far in `out`; tell whether the search came to its end.
 
     The study lies beside `out`, so that the same command goes on after a stop.
+
+    Args:
+        proxies: those in force, which the file must not lose.
     """
     search = tuning.prepare(request, on_stage)
     for line in search.read.lines():
@@ -35,7 +43,7 @@ def search_settings(
     def on_trial(standing: Standing) -> None:
         nonlocal written
         say(_progress(standing, request.metric))
-        _write(out, standing, request, None)
+        _write(out, standing, request, None, proxies)
         written = standing
 
     try:
@@ -47,7 +55,7 @@ def search_settings(
         else:
             say(f"interrupted: {out} holds the best so far; the same command goes on")
         return False
-    _write(out, standing, request, tested)
+    _write(out, standing, request, tested, proxies)
     say(_verdict(standing))
     say(f"wrote {out}; use it by --settings {out}")
     return True
@@ -109,7 +117,13 @@ def _changed(standing: Standing) -> str:
     )
 
 
-def _write(out: Path, standing: Standing, request: TuningRequest, tested: Tested | None) -> None:
+def _write(
+    out: Path,
+    standing: Standing,
+    request: TuningRequest,
+    tested: Tested | None,
+    proxies: Sequence[str],
+) -> None:
     """Write the file whole or not at all.
 
     Raises:
@@ -125,9 +139,10 @@ def _write(out: Path, standing: Standing, request: TuningRequest, tested: Tested
         _verdict(standing),
         *(_outcome(tested, request.metric) if tested else ["not measured on the test part"]),
     ]
+    values = {**standing.chosen, **({"proxies": proxies} if proxies else {})}
     partial_file = out.with_name(f".{out.name}.partial")
     try:
-        partial_file.write_text(as_settings_file(standing.chosen, remarks), encoding="utf-8")
+        partial_file.write_text(as_settings_file(values, remarks), encoding="utf-8")
         partial_file.replace(out)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error}", "--out") from error

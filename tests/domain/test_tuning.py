@@ -12,7 +12,7 @@ from domain.model import ActivityKind, ActivityTally
 from domain.scoring import Rule
 from domain.tuning import NEIGHBOURHOOD, Choice, Numbers, SearchSpace
 
-TIMES = {"half_life_days", "window_days"}
+TIMES = {"half_life_days", "window_days", "trend", "trend_half_life_days"}
 WEIGHTS = {"impression_weight", "redirect_weight", "apply_weight", "email_click_weight"}
 
 
@@ -49,6 +49,7 @@ def test_every_setting_that_may_matter_is_searched() -> None:
         "regularization",
         "alpha",
         "iterations",
+        "neighbour_weight",
         "scoring",
     }
     assert [space.dimensions["scoring"].holds(rule.value) for rule in Rule] == [True] * 3

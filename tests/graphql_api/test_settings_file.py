@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from domain.errors import InputError
 from domain.tuning import NEIGHBOURHOOD
-from graphql_api.settings import IN_FILE, Settings
+from graphql_api.settings import IN_FILE, SHAPING, Settings
 from graphql_api.settings_file import as_settings_file
 from tests.conftest import jobrec
 
@@ -92,6 +92,7 @@ def test_proxies_that_are_read_are_withheld_here_and_in_other_processes(
 def test_everything_that_shapes_a_model_may_stand_in_a_file(tmp_path: Path) -> None:
     defaults = Settings()  # type: ignore[call-arg] # pydantic fills the rest
     others = {name: getattr(defaults, name) for name in IN_FILE} | {
+        "proxies": ("school_type",),
         "scoring": "logarithmic",
         "half_life_days": 90.0,
         "cap": 3,
@@ -121,7 +122,8 @@ def test_tune_writes_a_file_that_train_takes_and_a_bound_is_blamed_on_its_file(
     data, out = tmp_path / "data", tmp_path / "learning.toml"
     where = ("--data", data, "--state", tmp_path / "state", "--threads", "1")
     jobrec("demo", "--data", data, "--scale", "0.1", "--until", "2026-11-01")
-    bad = ("--factors", "1", "--iterations", "1", "--regularization", "500")
+    alone = ("--neighbour-weight", "0", "--trend", "0")
+    bad = (*alone, "--factors", "1", "--iterations", "1", "--regularization", "500")
     tuned = jobrec("tune", *where, *bad, "--trials", "6", "--out", out)
     assert "trials learn from" in tuned.stdout
     searched = re.findall(r"^searching (.*)$", tuned.stdout, re.MULTILINE)
@@ -131,7 +133,7 @@ def test_tune_writes_a_file_that_train_takes_and_a_bound_is_blamed_on_its_file(
     text = out.read_text()
     assert re.search(r"^# data [0-9a-f]{16}, 6 trials, temporal split$", text, re.MULTILINE)
     found = tomllib.loads(text)
-    assert set(found) == set(IN_FILE)
+    assert set(found) == set(SHAPING)
     assert found["scoring"] == "presence", "the first points to try are far better than bad ones"
     assert "is live" in jobrec("train", *where, "--settings", out).stdout
     before, figures = tmp_path / "before.toml", tmp_path / "figures.json"

@@ -56,3 +56,11 @@ def test_without_the_optimiser_the_extra_is_named(
     monkeypatch.setattr(container, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r'pip install "jobrec\[tune\]"'):
         wired.tuning()
+
+
+def test_proxies_in_force_stay_in_the_file(wired: Container, tmp_path: Path) -> None:
+    out = tmp_path / "learning.toml"
+    assert search_settings(
+        wired.tuning(), TuningRequest(trials=1), out, quiet, str, ("school_type",)
+    )
+    assert Settings(settings=out).proxies == ("school_type",)  # type: ignore[call-arg] # pydantic fills the rest
