@@ -137,7 +137,9 @@ def test_tune_writes_a_file_that_train_takes_and_a_bound_is_blamed_on_its_file(
     assert found["scoring"] == "presence", "the first points to try are far better than bad ones"
     assert "is live" in jobrec("train", *where, "--settings", out).stdout
     before, figures = tmp_path / "before.toml", tmp_path / "figures.json"
-    before.write_text("factors = 1\niterations = 1\nregularization = 500\n")
+    before.write_text(
+        "factors = 1\niterations = 1\nregularization = 500\nneighbour_weight = 0\ntrend = 0\n"
+    )
     measured = ("evaluate", *where, "--models", "popular", "--settings", out, "--against", before)
     shown = jobrec(*measured, "--json", figures).stdout
     record = json.loads(figures.read_text())
@@ -149,7 +151,7 @@ def test_tune_writes_a_file_that_train_takes_and_a_bound_is_blamed_on_its_file(
         "evaluate", *where, "--against", before.rename(tmp_path / "als.toml"), check=False
     )
     assert renamed.returncode == 2
-    assert "two models have one name: als, als" in renamed.stderr
+    assert "two models have one name: blend, als, als" in renamed.stderr
     out.write_text("factors = 0\n")
     refused = jobrec("train", *where, "--settings", out, check=False)
     assert refused.returncode == 2

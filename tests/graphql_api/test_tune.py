@@ -59,8 +59,8 @@ def test_without_the_optimiser_the_extra_is_named(
 
 
 def test_proxies_in_force_stay_in_the_file(wired: Container, tmp_path: Path) -> None:
-    out = tmp_path / "learning.toml"
+    out, said = tmp_path / "learning.toml", list[str]()
     assert search_settings(
-        wired.tuning(), TuningRequest(trials=1), out, quiet, str, ("school_type",)
+        wired.tuning(), TuningRequest(trials=1), out, quiet, said.append, ("school_type",)
     )
     assert Settings(settings=out).proxies == ("school_type",)  # type: ignore[call-arg] # pydantic fills the rest
