@@ -239,6 +239,13 @@ def fingerprint(file: BinaryIO, end: int) -> str:
     return hashlib.sha256(file.read(end - begin)).hexdigest()
 
 
+def is_blanked(file: BinaryIO, end: int) -> bool:
+    """Tell whether a line was blanked within what `fingerprint` looks at, which so has changed."""
+    begin = max(0, end - _FINGERPRINTED)
+    file.seek(begin)
+    return b" \n" in file.read(end - begin)
+
+
 def read_activities(path: Path, start: int, end: int) -> Iterator[ActivityColumns | ReadReport]:
     """Yield the activities of whole lines of a plain file, block by block, and at last a report.
 

@@ -6,15 +6,18 @@ import fcntl
 import json
 import logging
 import os
+import re
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from adapters.jsonl import (
     LIVE_ACTIVITIES,
     fingerprint,
+    is_blanked,
     last_line_end,
     read_activities,
 )
@@ -81,6 +84,24 @@ class JsonlRecentActivities(RecentActivities):
             return _NOTHING
         return ActivityTally.from_events(*zip(*events, strict=True))
 
+    def forget(self, user_id: int, until: datetime) -> None:
+        """Overwrite a person's lines with blanks; see the port. All others stay where they are."""
+        path = self._folder / LIVE_ACTIVITIES
+        begins = re.compile(rb'^\{"user_id": %d,.*$' % user_id, re.MULTILINE)
+        try:
+            with path.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                for start, line in [
+                    (found.start(), found[0]) for found in begins.finditer(file.read())
+                ]:
+                    if json.loads(line)["timestamp"] <= until.timestamp():
+                        os.pwrite(file.fileno(), b" " * len(line), start)
+                os.fsync(file.fileno())
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, LookupError) as error:
+            raise ActivitiesUnavailable(f"{path} cannot be changed: {error}") from error
+
     def rejected(self, read_to: Mapping[str, Any]) -> int:
         """Return how many lines behind a model could not be used."""
         with self._lock:
@@ -144,7 +165,11 @@ class _FollowedFile:
     def _read(self, size: int) -> None:
         if size and size >= self._offset:
             with self._path.open("rb") as file:
-                is_same = not self._offset or fingerprint(file, self._offset) == self._before
+                is_same = (
+                    not self._offset
+                    or fingerprint(file, self._offset) == self._before
+                    or (self._is_own and is_blanked(file, self._offset))
+                )
         else:
             is_same = not self._offset
         if not is_same and not self._is_own:

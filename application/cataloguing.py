@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
-from domain.errors import InputError
+from domain.errors import ActivitiesUnavailable, CatalogUnavailable, InputError
 from domain.model import MAX_ID, MAX_TIMESTAMP, Job, User
-from domain.ports import CatalogStore, Change, Clock
+from domain.ports import CatalogStore, Change, Clock, RecentActivities
 
 MAX_CHANGES = 1_000
 """How many items one call may change."""
@@ -55,9 +55,10 @@ class Cataloguing:
     An item that its caller could not even read comes in as its refusal, and keeps its place.
     """
 
-    def __init__(self, store: CatalogStore, clock: Clock) -> None:
+    def __init__(self, store: CatalogStore, clock: Clock, recent: RecentActivities) -> None:
         self._store = store
         self._clock = clock
+        self._recent = recent
 
     def upsert_jobs(self, jobs: Sequence[Job | Refusal]) -> list[Change | Refusal]:
         """Put jobs in place of those of the same ids, whole.
@@ -91,11 +92,18 @@ class Cataloguing:
 
         Raises:
             InputError: the id is out of bounds.
-            CatalogUnavailable: the store does not answer; nothing was changed.
+            CatalogUnavailable: the store does not answer, and nothing was changed; or what was
+                recorded of the person cannot be destroyed, and no answer heeds it any more.
         """
         _check_id(user_id)
         at = self._clock()
         (change,) = self._store.erase_users([user_id], at)
+        try:
+            self._recent.forget(user_id, at)
+        except ActivitiesUnavailable as error:
+            raise CatalogUnavailable(
+                f"no answer heeds this person any more; ask again to destroy the records: {error}"
+            ) from error
         _log.info("a person was erased at %s by %s", at.isoformat(), requested_by)
         return Erasure(change, at)
 

@@ -86,6 +86,14 @@ class RecentActivities(Protocol):
             user_ids: shape (n,); may repeat.
         """
 
+    @abstractmethod
+    def forget(self, user_id: int, until: datetime) -> None:
+        """Destroy what was recorded here of a person up to a time.
+
+        Raises:
+            ActivitiesUnavailable: some of it may still be there.
+        """
+
 
 JOB_FIELDS = frozenset(field.name for field in fields(Job))
 """All that a job has."""

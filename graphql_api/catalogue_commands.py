@@ -121,10 +121,13 @@ def catalogue_commands(options: Callable[..., Decorate]) -> click.Group:
         _tell(_outcomes(iter(ids), int, change))
 
     @catalogue.command("erase-user")
-    @options("state", "catalog")
+    @options("data", "state", "catalog")
     @click.argument("user_id", type=int)
     def erase_user(settings: Settings, user_id: int) -> None:
-        """Forget a person; the next training leaves out what they did."""
+        """Forget a person, and destroy what was recorded of them beside the dataset.
+
+        The next training leaves out what the dataset's own files tell of them.
+        """
         erasure = _cataloguing(Container(settings=settings)).erase_user(user_id, "command line")
         click.echo(f"{erasure.change} at {erasure.at.isoformat(timespec='seconds')}")
 

@@ -255,12 +255,12 @@ def _redis_catalog(settings: Settings) -> CatalogStore:
     )
 
 
-def _cataloguing(catalog: Catalog, clock: Clock) -> Cataloguing | None:
+def _cataloguing(catalog: Catalog, clock: Clock, recent: RecentActivities) -> Cataloguing | None:
     """Return the write side of the catalogue; None where it is read from files."""
     # `isinstance` would read the port's property, and so ask a server that may be away
     if CatalogStore not in type(catalog).__mro__:
         return None
-    return Cataloguing(cast("CatalogStore", catalog), clock)
+    return Cataloguing(cast("CatalogStore", catalog), clock, recent)
 
 
 def _variety(settings: Settings) -> Variety:
@@ -404,7 +404,7 @@ class Container(containers.DeclarativeContainer):
     )
     recording: providers.Provider[Recording] = providers.Factory(Recording, recent, clock)
     cataloguing: providers.Provider[Cataloguing | None] = providers.ThreadSafeSingleton(
-        _cataloguing, catalog, clock
+        _cataloguing, catalog, clock, recent
     )
     importing: providers.Provider[Importing | None] = providers.ThreadSafeSingleton(
         _importing, catalog

@@ -1181,5 +1181,24 @@ class RecentActivitiesContract:
             recent.append([Activity(MAX_ID, 5, ActivityKind.REDIRECT, at(count))])
             assert recent.since({}, np.array([MAX_ID])).total() == count
 
+    def test_who_is_forgotten_did_nothing_up_to_then_and_others_did_what_they_did(self) -> None:
+        recent = self.recent()
+        recent.forget(1, at(1))
+        for user, job, day in ((1, 7, 1), (12, 8, 1), (2, 9, 2), (1, 10, 3)):
+            recent.append([Activity(user, job, ActivityKind.REDIRECT, at(day))])
+        everybody = np.array([1, 2, 12])
+        assert recent.since({}, everybody).total() == 4
+
+        recent.forget(1, at(2))
+
+        recent.append([Activity(2, 11, ActivityKind.REDIRECT, at(4))])
+        told = self.again(recent).since({}, everybody)
+        pairs = zip(told.user_ids.tolist(), told.job_ids.tolist(), strict=True)
+        assert sorted(pairs) == [(1, 10), (2, 9), (2, 11), (12, 8)]
+
+    def again(self, recent: RecentActivities) -> RecentActivities:
+        """Return what a process that starts later is told by."""
+        return recent
+
     def test_nothing_is_told_where_nothing_was_recorded(self) -> None:
         assert len(self.recent().since({}, np.array([1, 2]))) == 0

@@ -128,6 +128,13 @@ class FakeRecentActivities(RecentActivities):
             [activity.at.timestamp() for activity in found],
         )
 
+    def forget(self, user_id: int, until: datetime) -> None:
+        self.activities = [
+            activity
+            for activity in self.activities
+            if activity.user_id != user_id or activity.at > until
+        ]
+
 
 class FakeCatalog(CatalogStore):
     """Holds what it is given; `put` and `remove` change it and its revision.

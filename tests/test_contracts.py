@@ -85,6 +85,9 @@ class TestJsonlRecentActivities(RecentActivitiesContract):
     def recent(self) -> RecentActivities:
         return JsonlRecentActivities(self.folder)
 
+    def again(self, recent: RecentActivities) -> RecentActivities:  # noqa: ARG002 - it shares the file
+        return JsonlRecentActivities(self.folder)
+
 
 class _EditableFake:
     def __init__(self, jobs: Iterable[Job], users: Iterable[User]) -> None:

@@ -216,3 +216,32 @@ def test_what_cannot_be_read_is_told_and_answers_go_on(
 
     assert jobs(recent, read_to) == [11]
     assert "recent activities are not read" in caplog.text
+
+
+def test_no_byte_of_who_is_forgotten_stays_and_what_was_learned_is_not_counted_again(
+    owners: Path,
+) -> None:
+    folder = owners.parent
+    recent = JsonlRecentActivities(folder)
+    recent.append([activity(1, 5), activity(2, 6), activity(1, 7)])
+    read_to = learned(folder)
+    recent.append([activity(2, 8)])
+    assert jobs(recent, read_to, user=2) == [8]
+    size = (folder / LIVE_ACTIVITIES).stat().st_size
+
+    recent.forget(1, NOON)
+
+    content = (folder / LIVE_ACTIVITIES).read_bytes()
+    assert len(content) == size
+    assert b'"user_id": 1,' not in content
+    recent.append([activity(2, 9)])
+    for following in (recent, JsonlRecentActivities(folder)):
+        assert jobs(following, read_to, user=2) == [8, 9]
+    assert jobs(recent, learned(folder), user=2) == []
+
+
+def test_what_cannot_be_destroyed_is_told(tmp_path: Path) -> None:
+    (tmp_path / LIVE_ACTIVITIES).mkdir()
+
+    with pytest.raises(ActivitiesUnavailable, match="cannot be changed"):
+        JsonlRecentActivities(tmp_path).forget(1, NOON)

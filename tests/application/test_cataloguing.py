@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from application.cataloguing import MAX_CHANGES, MAX_WORDS, Cataloguing, Refusal, check_user
 from domain.errors import CatalogUnavailable, InputError
-from domain.model import MAX_ID, Job, User
+from domain.model import MAX_ID, Activity, ActivityKind, Job, User
 from domain.ports import Change
-from tests.fakes import FakeCatalog, ManualClock
+from tests.fakes import FakeCatalog, FakeRecentActivities, ManualClock
 
 UNREAD = Refusal("unread")
 GOOD, BAD = st.builds(Job, st.integers(0, 5)), st.builds(Job, st.just(MAX_ID + 1))
 
 
 def cataloguing(catalog: FakeCatalog | None = None) -> Cataloguing:
-    return Cataloguing(catalog or FakeCatalog(), ManualClock())
+    return Cataloguing(catalog or FakeCatalog(), ManualClock(), FakeRecentActivities())
 
 
 @given(st.lists(GOOD | BAD | st.just(UNREAD)))
@@ -67,3 +67,17 @@ def test_an_outage_is_told_as_such() -> None:
     catalog.is_down = True
     with pytest.raises(CatalogUnavailable):
         cataloguing(catalog).close_jobs([1])
+
+
+def test_an_erasure_destroys_what_was_recorded_until_then() -> None:
+    recent, clock = FakeRecentActivities(), ManualClock()
+    earlier, later = clock() - timedelta(hours=1), clock() + timedelta(hours=1)
+    kept = [
+        Activity(2, 7, ActivityKind.APPLY, earlier),
+        Activity(1, 7, ActivityKind.APPLY, later),
+    ]
+    recent.append([Activity(1, 7, ActivityKind.APPLY, earlier), *kept])
+
+    Cataloguing(FakeCatalog(), clock, recent).erase_user(1, "admin")
+
+    assert recent.activities == kept

@@ -22,7 +22,13 @@ from graphql_api.auth import Caller, Kind
 from graphql_api.outages import Outages
 from graphql_api.runtime import Runtime
 from graphql_api.schema import Context, Schema, Services, create_schema
-from tests.fakes import NOON, FakeCatalog, FakeSnapshotStore, ManualClock
+from tests.fakes import (
+    NOON,
+    FakeCatalog,
+    FakeRecentActivities,
+    FakeSnapshotStore,
+    ManualClock,
+)
 
 ADMIN = Caller(Kind.ADMIN, "admin")
 SERVICE = Caller(Kind.SERVICE, "token:site")
@@ -105,7 +111,7 @@ def graph_over(
         snapshots=snapshots,
         clock=clock,
         outages=Outages(catalog, cast("Callable[[], object]", lambda: began.append(None))),
-        cataloguing=None if is_read_only else Cataloguing(catalog, clock),
+        cataloguing=None if is_read_only else Cataloguing(catalog, clock, FakeRecentActivities()),
     )
     # What is left out belongs to training
     return Graph(catalog, cast("Services", services), create_schema(), clock, began)

@@ -89,6 +89,21 @@ def test_items_are_changed_from_the_command_line(folder: Path) -> None:
     assert listed() == {1, 3, 5}
 
 
+def test_an_erasure_destroys_what_was_recorded_beside_the_dataset(folder: Path) -> None:
+    recorded = folder / "data" / "activities.live.jsonl"
+    lines = [
+        {"user_id": user, "job_id": 1, "type": "apply", "timestamp": 1_700_000_000.0}
+        for user in (1, 12, 1)
+    ]
+    write(recorded, *lines)
+
+    run("catalogue", "erase-user", 1)
+
+    assert [json.loads(line) for line in recorded.read_text().split("\n") if line.strip()] == [
+        lines[1]
+    ]
+
+
 def test_the_store_is_backed_up_and_compacted(folder: Path) -> None:
     run("import")
 
