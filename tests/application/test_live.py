@@ -70,7 +70,7 @@ class Scene:
 
 
 def learned(trainer: Trainer | None = None) -> tuple[Interactions, Recommender]:
-    """Two trades: people 0 to 9 look at even jobs, people 10 to 19 at odd ones."""
+    """Two trades, a factor each: people 0 to 9 look at even jobs, people 10 to 19 at odd ones."""
     events = [
         Event(user, job, REDIRECT)
         for user in range(20)
@@ -78,7 +78,7 @@ def learned(trainer: Trainer | None = None) -> tuple[Interactions, Recommender]:
         if job % 2 == user // 10 and (user + job) % 5
     ]
     interactions = interactions_of(events)
-    trainer = trainer or AlsTrainer(AlsParameters(factors=4, iterations=4))
+    trainer = trainer or AlsTrainer(AlsParameters(factors=2, iterations=10))
     return interactions, trainer.fit(interactions, 1, nobody)
 
 
