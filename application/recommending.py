@@ -78,7 +78,7 @@ class LiveModel:
     """A snapshot ready to answer. An answer reads it once and stays with it.
 
     Attributes:
-        popular: all jobs, the most popular first; scores are shares of all interest.
+        popular: all jobs, the most popular first; scores are `Interactions.current_interest`.
         content: places jobs that came after the training; None where it cannot.
         employers: what was learned of employers, None where nothing was.
     """
@@ -196,12 +196,12 @@ class Models:
             employers = EmployerTypes.from_arrays(snapshot.arrays)
         except (KeyError, InputError) as error:
             raise SnapshotCorrupt(f"{version} holds no usable data: {error}") from error
-        popularity = interactions.popularity()
+        interest = interactions.current_interest()
         return LiveModel(
             manifest=snapshot.manifest,
             interactions=interactions,
             recommender=self._load(snapshot.manifest.trainer, snapshot.arrays),
-            popular=best(np.arange(len(popularity)), popularity, len(popularity)),
+            popular=best(np.arange(len(interest)), interest, len(interest)),
             content=self._load_content(snapshot.arrays),
             employers=employers,
         )
@@ -943,8 +943,8 @@ def lists_without(
     """
     jobs, people = interactions.jobs, len(user_ids)
     everything = np.ones(len(jobs), dtype=np.bool_)
-    popularity = interactions.popularity()
-    popular = best(np.arange(len(jobs)), popularity, len(jobs))
+    interest = interactions.current_interest()
+    popular = best(np.arange(len(jobs)), interest, len(jobs))
     positions = interactions.users.positions(user_ids)
     lists = np.full((people, k), -1, dtype=np.int64)
     places = np.full((people, k), -1, dtype=np.int8)

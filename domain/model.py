@@ -31,6 +31,10 @@ MAX_ID = 2**63 - 1
 MAX_TIMESTAMP = 4_102_444_800.0
 """The latest timestamp believed, 2100-01-01 in epoch seconds; milliseconds lie far beyond it."""
 
+INTEREST_HALF_LIFE_DAYS = 30.0
+"""Of what counts as popular: interest of so many days ago counts half."""
+
+_LEAST_FADING = 1e-6
 
 MAX_FILTER_TEXT = 200
 """The longest text, in characters, that jobs are filtered by."""
@@ -528,7 +532,23 @@ class Interactions:
 
     def popularity(self) -> FloatArray:
         """Return each job's share of all interest, shape (jobs,): its scores over all scores."""
-        totals = np.bincount(self.indices, weights=self.scores, minlength=len(self.jobs))
+        return self._shares(self.scores)
+
+    def current_interest(self, half_life_days: float = INTEREST_HALF_LIFE_DAYS) -> FloatArray:
+        """Return each job's share of all interest, shape (jobs,), where what is recent counts more.
+
+        Scores are halved with every half-life between an entry's last activity and the newest of
+        all; an entry without a time is as good as new. Where all times are the same or unknown,
+        it is `popularity`.
+        """
+        times = self.last_at.astype(np.float64)
+        ages = np.where(times > 0, times.max(initial=0.0) - times, 0.0)
+        fading = np.exp2(-ages / (half_life_days * 86_400))
+        # What is old keeps its order
+        return self._shares(self.scores * np.maximum(fading, _LEAST_FADING))
+
+    def _shares(self, weights: NDArray[Any]) -> FloatArray:
+        totals = np.bincount(self.indices, weights=weights, minlength=len(self.jobs))
         whole = totals.sum()
         return (totals / whole if whole else totals).astype(np.float32)
 

@@ -106,7 +106,7 @@ class RankingPolicy:
 
         Returns:
             at most k jobs without duplicates, and where each comes from. Popular jobs carry
-            their share of all interest as score.
+            their share of all interest as score, see `Interactions.current_interest`.
         """
         missing = k - len(personal)
         if missing <= 0:

@@ -62,7 +62,7 @@ expose(
         RecommendationSource.PERSONALISED: "The person's own activities speak for it.",
         RecommendationSource.FOLD_IN: "Activities after the training speak for it.",
         RecommendationSource.SIMILAR: "It resembles a job.",
-        RecommendationSource.POPULAR: "It is popular with everybody.",
+        RecommendationSource.POPULAR: "It is popular with everybody lately.",
         RecommendationSource.NEW: "It came after the training; its text speaks for it.",
     },
 )
@@ -482,7 +482,7 @@ class Recommendation:
     score: float = strawberry.field(
         description="What the rank follows from. No probability; comparable only within one "
         "list and one source, not across people or model versions. Of POPULAR jobs it is "
-        "their share of all interest."
+        "their share of all interest, which halves in 30 days."
     )
     source: RecommendationSource = strawberry.field(description="Why the job stands here.")
     trend: float = strawberry.field(
@@ -797,7 +797,7 @@ class TrainingRun:
     parameters: JSON = strawberry.field(description="Scoring policy, trainer and seed.")
     metrics: list[Metric] = strawberry.field(
         description="Measured on the hold-out: its own, and with `live/` and `popular/` in front "
-        "those of the live model and of plain popularity."
+        "those of the live model and of what is popular."
     )
     data_report: DataReport | None = strawberry.field(
         description="The health of its data; null before it was read, and for all but admins."

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
 from adapters import factors as kernel
 from adapters.factors import FactorRecommender, HalfStep
@@ -339,9 +340,11 @@ class TestFoldIn:
     @staticmethod
     def model(alpha: float = 2.0, regularization: float = 0.05) -> tuple[Any, FactorRecommender]:
         random = np.random.default_rng(5)
-        library = AlternatingLeastSquares(
-            factors=6, alpha=alpha, regularization=regularization, num_threads=1
-        )
+        # Else it warns where BLAS may use several threads
+        with threadpool_limits(1, "blas"):
+            library = AlternatingLeastSquares(
+                factors=6, alpha=alpha, regularization=regularization, num_threads=1
+            )
         library.user_factors = random.standard_normal((3, 6), np.float32)
         library.item_factors = random.standard_normal((40, 6), np.float32)
         jobs = np.array(library.item_factors)

@@ -70,7 +70,7 @@ class Scene:
 
 
 def learned(trainer: Trainer | None = None) -> tuple[Interactions, Recommender]:
-    """Two trades: people 0 to 9 look at even jobs, people 10 to 19 at odd ones."""
+    """Two trades, a factor each: people 0 to 9 look at even jobs, people 10 to 19 at odd ones."""
     events = [
         Event(user, job, REDIRECT)
         for user in range(20)

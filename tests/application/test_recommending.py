@@ -358,6 +358,17 @@ def test_a_person_unknown_to_the_model_gets_the_most_popular_jobs_marked_as_such
     assert answer.shortfall is None
 
 
+def test_somebody_unknown_gets_what_is_popular_lately_by_their_own_filter() -> None:
+    day = 86_400.0
+    events = [Event(user, 10, timestamp=1e9) for user in range(9)]
+    events += [Event(user, 20, timestamp=1e9 + 100 * day) for user in range(3)]
+    events += [Event(1, 30, timestamp=1e9 + 100 * day)]
+    jobs = [Job(10, "nurse"), Job(20, "baker"), Job(30, "nurse")]
+    scene = scene_of(model_arrays(interactions_of(events)), jobs)
+    assert scene.ids(99) == [20, 30, 10]
+    assert scene.ids(99, where=JobFilter(title="nurse")) == [30, 10]
+
+
 def test_popular_jobs_carry_their_share_of_all_interest_as_score() -> None:
     (answer,) = ranking_scene().recommending.for_users([5], 4)
     # 24 impressions score 1 each, and the application 4

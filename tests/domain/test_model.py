@@ -279,6 +279,33 @@ def test_popularity_sums_to_1(events: list[Event]) -> None:
     assert matrix.popularity().sum() == pytest.approx(1 if events else 0)
 
 
+@given(events, st.sampled_from([math.nan, 0.0, 5.0, 1.7e9]), st.floats(0.01, 1e4))
+@settings(deadline=None)
+def test_time_plays_no_part_in_interest_where_it_is_constant_or_missing(
+    events: list[Event], time: float, half_life: float
+) -> None:
+    tally = tally_of([event._replace(timestamp=time) for event in events])
+    matrix = Interactions.from_tally(tally, np.arange(1, len(tally) + 1, dtype=np.float32))
+    assert matrix.current_interest(half_life).tolist() == matrix.popularity().tolist()
+
+
+def test_interest_is_halved_with_every_half_life_and_what_has_no_time_is_new() -> None:
+    day = 86_400.0
+    times = {1: 200 * day, 2: 170 * day, 3: 140 * day, 4: math.nan}
+    tally = tally_of([Event(1, job, timestamp=time) for job, time in times.items()])
+    matrix = Interactions.from_tally(tally, np.ones(4, dtype=np.float32))
+    weights = np.array([1, 0.5, 0.25, 1])
+    assert matrix.current_interest() == pytest.approx(weights / weights.sum())
+
+
+def test_however_old_it_is_more_interest_is_more() -> None:
+    events = [Event(user, 5, timestamp=1.0) for user in range(3)]
+    events += [Event(9, 6, timestamp=1.0), Event(9, 7, timestamp=3e9)]
+    tally = tally_of(events)
+    interest = Interactions.from_tally(tally, np.ones(5, np.float32)).current_interest()
+    assert interest[2] > interest[0] > interest[1] > 0
+
+
 @given(events)
 @settings(deadline=None)
 def test_a_matrix_returns_whole_from_its_arrays(events: list[Event]) -> None:
