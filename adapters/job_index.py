@@ -26,6 +26,7 @@ from domain.model import (
     folded,
     words,
 )
+from domain.names import employer_key
 from domain.ports import JobCursor
 from domain.ranking import Standing
 
@@ -147,16 +148,22 @@ class JobIndex:
         """Return how many jobs satisfy each filter."""
         return [int(self._matching(where).sum()) for where in wheres]
 
-    def employers(self, job_ids: IdArray) -> IndexArray:
+    def employers(self, job_ids: IdArray, aliases: Mapping[str, str]) -> IndexArray:
         """Return a number for each job's employer, -1 where unknown, blank or not listed.
-
-        Two jobs have one number where their employers' names are the same, whatever their case.
 
         Args:
             job_ids: shape (n,); the array returned aligns with it.
+            aliases: see `Catalog.employers`.
         """
+        numbers = {name: number for number, name in enumerate(self._by_employer)}
+        stands_for = np.arange(-1, len(numbers))  # the number -1, that of nobody, comes first
+        for other, own in aliases.items():
+            if other in numbers:
+                stands_for[numbers[other] + 1] = numbers.setdefault(own, numbers[other])
         # A job that is not listed has the last number, that of nobody
-        return np.append(self._employers, -1)[self._index.positions(job_ids)]
+        own_numbers = np.append(self._employers, -1)[self._index.positions(job_ids)]
+        result: IndexArray = stands_for[own_numbers + 1]
+        return result
 
     def absent(self, job_ids: IdArray, at: datetime, most: int) -> IdArray:
         """Return the ids of the other jobs that are not closed, ascending; at most the newest.
@@ -173,8 +180,9 @@ class JobIndex:
     def _matching(self, where: JobFilter) -> BoolArray:
         """Tell which jobs, in the order of their ids, satisfy a filter: as it says itself."""
         chosen = np.ones(len(self.ids), dtype=np.bool_)
-        if where.employer is not None:
-            chosen &= self._among(self._by_employer.get(folded(where.employer)))
+        if (keys := where.employer_keys) is not None:
+            found = [self._by_employer[key] for key in keys & self._by_employer.keys()]
+            chosen &= self._among(np.concatenate(found) if found else None)
         if where.location is not None:
             chosen &= self._among(self._by_location.get(folded(where.location)))
         for word in words(where.title):
@@ -246,7 +254,7 @@ class JobIndex:
 
 
 _TERMS: Mapping[str, Callable[[JobRow], Iterable[str]]] = {
-    "_by_employer": lambda row: [folded(row.employer)],
+    "_by_employer": lambda row: [employer_key(row.employer)],
     "_by_location": lambda row: [folded(row.location)],
     "_by_word": lambda row: words(row.title),
 }

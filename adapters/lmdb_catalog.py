@@ -184,9 +184,9 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         """Tell which of the jobs are listed, open and matching; see the port."""
         return self._index().standing(job_ids, at, where)
 
-    def employers(self, job_ids: IdArray) -> IndexArray:
+    def employers(self, job_ids: IdArray, aliases: Mapping[str, str]) -> IndexArray:
         """Return a number for each job's employer; see the port."""
-        return self._index().employers(job_ids)
+        return self._index().employers(job_ids, aliases)
 
     def absent(self, job_ids: IdArray, at: datetime, most: int) -> IdArray:
         """Return the ids of the other jobs that are not closed; see the port."""

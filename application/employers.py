@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from domain.employers import EmployerNotes, EmployerText, EmployerTypes, employer_key
+from domain.employers import EmployerNotes, EmployerText, EmployerTypes
 from domain.errors import TrainingError
 from domain.model import Job, JobFilter
+from domain.names import employer_key
 from domain.ports import (
     Catalog,
     EmployerLearner,

@@ -668,7 +668,7 @@ class Recommending:
         variety: Variety,
     ) -> tuple[_Completed, BoolArray]:
         """Choose a list of `first` from a longer one, which grows where a bound leaves too few."""
-        employers, types = self._employers_of(pool), _types_of(model, pool)
+        employers, types = self._employers_of(model, pool), _types_of(model, pool)
         crowd = np.concatenate([model.crowd, np.zeros(len(pool.new_ids), dtype=np.float32)])
         length = variety.pool(first)
         while True:
@@ -689,14 +689,15 @@ class Recommending:
             completed = self._completed(pool, candidates, person, personal, length)
             is_personal = np.arange(len(completed[0])) < len(personal)
 
-    def _employers_of(self, pool: JobPool) -> IndexArray:
+    def _employers_of(self, model: LiveModel, pool: JobPool) -> IndexArray:
         """Return a number for each job's employer, by position; -1 where it is unknown."""
         if self._employers is not None and self._employers[0] is pool:
             return self._employers[1]
         order = np.argsort(pool.ids)
         numbers = np.full(len(pool.ids), -1, dtype=np.int64)
+        aliases = {} if model.employers is None else model.employers.aliases
         try:
-            numbers[order] = self._catalog.employers(pool.ids[order])
+            numbers[order] = self._catalog.employers(pool.ids[order], aliases)
         except CatalogUnavailable:
             return numbers
         self._employers = (pool, numbers)

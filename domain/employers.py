@@ -1,13 +1,13 @@
-"""Employers: what they are called, which of their words tell, their kinds, who is alike."""
+"""Employers: which of their words tell, their kinds, who is alike."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,41 +15,12 @@ from numpy.typing import NDArray
 
 from domain.errors import InputError
 from domain.model import BoolArray, FloatArray, IdArray, IdIndex, IndexArray
+from domain.names import employer_key
 
 UNTYPED = -1
 """The type of an employer with too little text."""
 
 Floats = NDArray[np.float64]
-
-# As they end or, in Vietnamese, begin a name; folded and without full stops
-_LEGAL_FORMS = frozenset(
-    """ab ag as asa bv co company corp corporation gmbh inc incorporated jsc kg kk limited llc
-    llp lp ltd mbh nv oy oyj plc pte pty pvt sa sarl sas se spa srl tnhh ug""".split()  # noqa: SIM905 - easier read
-)
-_LEGAL_BEGINNINGS = (
-    ("công", "ty", "cổ", "phần"),
-    ("công", "ty", "trách", "nhiệm", "hữu", "hạn"),
-    ("công", "ty", "tnhh"),
-    ("công", "ty", "cp"),
-    ("công", "ty"),
-)
-
-
-def employer_key(name: str | None) -> str:
-    """Return what identifies an employer: its name without case, marks and legal form.
-
-    A name that consists of a legal form only stays as it is.
-    """
-    text = unicodedata.normalize("NFKC", name or "").casefold()
-    words = re.findall(r"[^\W_]+(?:['\u2019&+#-][^\W_]+)*[+#]*", text.replace(".", ""))
-    kept = list(words)
-    for beginning in _LEGAL_BEGINNINGS:
-        if tuple(kept[: len(beginning)]) == beginning:
-            kept = kept[len(beginning) :]
-            break
-    while kept and kept[-1] in _LEGAL_FORMS:
-        kept.pop()
-    return " ".join(kept or words)
 
 
 @dataclass(frozen=True)
@@ -421,6 +392,19 @@ class EmployerTypes:
     def known_as(self, aliases: Mapping[str, str]) -> EmployerTypes:
         """Return the same, found under other names as well."""
         return replace(self, aliases=dict(aliases))
+
+    def names_of(self, name: str) -> frozenset[str]:
+        """Return the keys of all names of an employer; of one that is unknown, only its own."""
+        key = employer_key(name)
+        own = self.aliases.get(key, key)
+        return self._others.get(own, frozenset()) | {own}
+
+    @cached_property
+    def _others(self) -> Mapping[str, frozenset[str]]:
+        others: defaultdict[str, set[str]] = defaultdict(set)
+        for other, own in self.aliases.items():
+            others[own].add(other)
+        return {own: frozenset(names) for own, names in others.items()}
 
     def type_at(self, position: int) -> EmployerType | None:
         """Return an employer's type, None where it has too little text."""

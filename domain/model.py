@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.errors import InputError
+from domain.names import employer_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -603,7 +604,8 @@ class JobFilter:
     """What jobs must satisfy; a part that is None asks for nothing.
 
     Attributes:
-        employer: the employer's whole name, whatever its case.
+        employer: the employer's whole name, whatever its case, marks and legal form.
+        aliases: other names of that employer, by which its jobs come as well.
         location: the whole location, whatever its case.
         title: words that the title must all contain, whatever their case and order.
         posted_after: posted at or after this time; a job without a date does not qualify.
@@ -614,6 +616,7 @@ class JobFilter:
     """
 
     employer: str | None = None
+    aliases: frozenset[str] = frozenset()
     location: str | None = None
     title: str | None = None
     posted_after: datetime | None = None
@@ -631,10 +634,18 @@ class JobFilter:
                     f"{name} has {len(text):,} characters, at most {MAX_FILTER_TEXT}", name
                 )
 
+    @property
+    def employer_keys(self) -> frozenset[str] | None:
+        """The keys of the employer's names, None where any employer will do."""
+        if self.employer is None:
+            return None
+        return frozenset(map(employer_key, (self.employer, *self.aliases)))
+
     def matches(self, job: Job) -> bool:
         """Tell whether a job satisfies every part."""
+        keys = self.employer_keys
         return (
-            (self.employer is None or folded(self.employer) == folded(job.employer))
+            (keys is None or employer_key(job.employer) in keys)
             and (self.location is None or folded(self.location) == folded(job.location))
             and (self.title is None or words(self.title) <= words(job.title))
             and (

@@ -191,14 +191,15 @@ class Catalog(Protocol):
         """
 
     @abstractmethod
-    def employers(self, job_ids: IdArray) -> IndexArray:
+    def employers(self, job_ids: IdArray, aliases: Mapping[str, str]) -> IndexArray:
         """Return for each job a number that stands for its employer, -1 where that is unknown.
 
-        Two jobs have one number where their employers' names are the same, whatever their case.
-        Numbers compare within one answer only.
+        Two jobs have one number where the keys of their employers' names are the same, or stand
+        for the same. Numbers compare within one answer only.
 
         Args:
             job_ids: shape (n,), strictly ascending; the array returned aligns with it.
+            aliases: the key that another name's key stands for.
         """
 
     @abstractmethod

@@ -13,7 +13,7 @@ from domain.employers import EmployerTypes
 from domain.errors import InputError, SnapshotMissing
 from graphql_api.container import Container, employer_map
 from graphql_api.employer_report import page
-from graphql_api.settings import Settings
+from graphql_api.settings import Settings, employers_extra_missing
 
 Decorate = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -106,9 +106,8 @@ def _live(settings: Settings) -> EmployerTypes:
         raise SnapshotMissing("there is no usable model; run `jobrec train` first")
     known = container.models().open(version).employers
     if known is None:
-        raise SnapshotMissing(
-            f"model {version} learned no types of employers; run `jobrec train --employers on`"
-        )
+        advice = employers_extra_missing() or "run `jobrec train --employers on`"
+        raise SnapshotMissing(f"model {version} learned no types of employers; {advice}")
     return known
 
 

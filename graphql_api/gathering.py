@@ -7,6 +7,7 @@ with ids alone and says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -207,7 +208,7 @@ class Gathering:
         usable = [name for name in names if len(name) <= MAX_FILTER_TEXT]
         if not usable:
             return {}
-        wheres = [JobFilter(employer=name) for name in usable]
+        wheres = [employed(JobFilter(employer=name), self.learned) for name in usable]
         answers = self._asked(lambda: ask(wheres))
         return {} if answers is None else dict(zip(usable, answers, strict=True))
 
@@ -297,6 +298,13 @@ class PlacedJobs:
         if page is None:
             return None
         return JobConnection.from_domain(page, jobs, is_continued=after is not None)
+
+
+def employed(where: JobFilter, known: EmployerTypes | None) -> JobFilter:
+    """Return a filter that takes the jobs of its employer under all names that are known."""
+    if where.employer is None or known is None:
+        return where
+    return replace(where, aliases=known.names_of(where.employer))
 
 
 def _wanted(place: PlacedJobs) -> WantedEmployers:

@@ -70,7 +70,7 @@ from graphql_api.cataloguing import CatalogueMutations, UserInput
 from graphql_api.employers import EmployerConnection, EmployerFilter, page_of_employers
 from graphql_api.executing import Executor
 from graphql_api.following import Followers
-from graphql_api.gathering import Gathering
+from graphql_api.gathering import Gathering, employed
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
 from graphql_api.outages import RETRY_SECONDS, Outages
 from graphql_api.profiles import HiddenSchema, without_suggestion
@@ -334,7 +334,7 @@ class Query:
             answer = services.recommending.for_visitor(
                 [(parse_id(did.job_id, "jobId"), did.kind) for did in activities],
                 first,
-                _filter(where),
+                _filter(info, where),
                 exclude,
                 [parse_id(id_, "liked") for id_ in liked],
                 [parse_id(id_, "disliked") for id_ in disliked],
@@ -362,7 +362,7 @@ class Query:
             answer = services.recommending.why_not(
                 parse_id(user_id, "userId"),
                 parse_id(job_id, "jobId"),
-                _filter(where),
+                _filter(info, where),
                 exclude,
                 info.context.live,
             )
@@ -388,7 +388,7 @@ class Query:
 
         def find() -> SimilarJobList | None:
             answer = services.recommending.similar(
-                parse_id(job_id, "jobId"), first, _filter(where), info.context.live
+                parse_id(job_id, "jobId"), first, _filter(info, where), info.context.live
             )
             if answer is None:
                 return None
@@ -448,7 +448,7 @@ class Query:
             cursor = None if after is None else decode_cursor(after)
             page = services.outages.watch(
                 lambda: services.catalog.page(
-                    _filter(where) or DomainFilter(), narrowed, cursor, first
+                    _filter(info, where) or DomainFilter(), narrowed, cursor, first
                 )
             )
             wanted = WantedJobs.of(below(_chosen(info), "edges", "node"))
@@ -480,14 +480,16 @@ class Query:
             gathering = _gathering(info)
             known = gathering.learned
             position = None if known is None else known.position(asked)
-            shown = asked if known is None or position is None else known.names[position]
-            page = services.outages.watch(
-                lambda: services.catalog.page(DomainFilter(employer=shown), None, None, 1)
-            )
-            if position is None and not page.jobs:
-                return None
-            spelt = (page.jobs[0].employer if page.jobs else None) or shown
-            return gathering.employer(WantedEmployers.of(_chosen(info)), spelt)
+            if known is not None and position is not None:
+                shown = known.names[position]
+            else:
+                page = services.outages.watch(
+                    lambda: services.catalog.page(DomainFilter(employer=asked), None, None, 1)
+                )
+                if not page.jobs or not page.jobs[0].employer:
+                    return None
+                shown = page.jobs[0].employer
+            return gathering.employer(WantedEmployers.of(_chosen(info)), shown)
 
         return await services.runtime.run(find)
 
@@ -786,7 +788,7 @@ def _recommend(
     lists = services.recommending.for_users(
         ids,
         terms.first,
-        _filter(terms.where),
+        _filter(info, terms.where),
         terms.exclude,
         context.live,
         most_asked_for(chosen, "reasons", REASONS_FIRST),
@@ -819,8 +821,8 @@ def _shown(
     ]
 
 
-def _filter(where: JobFilter | None) -> DomainFilter | None:
-    return None if where is None else where.to_domain()
+def _filter(info: Info[Context, None], where: JobFilter | None) -> DomainFilter | None:
+    return None if where is None else employed(where.to_domain(), _gathering(info).learned)
 
 
 def _chosen(info: Info[Context, None]) -> list[Selection]:

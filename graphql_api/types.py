@@ -21,11 +21,12 @@ from application.recommending import SimilarJobList as ListOfSimilarJobs
 from application.recording import Done
 from domain import explaining, model, runs
 from domain.employers import EmployerType as KindOfEmployers
-from domain.employers import EmployerTypes, employer_key
+from domain.employers import EmployerTypes
 from domain.errors import InputError
 from domain.explaining import Verdict
 from domain.model import MAX_ID, ActivityKind, RecommendationSource, ShortfallReason
 from domain.model import User as Person
+from domain.names import employer_key
 from domain.ports import JobCursor, JobPage
 from domain.runs import RunStatus, TrainingPhase
 from domain.variety import Variety
@@ -141,7 +142,9 @@ def _id(value: int) -> strawberry.ID:
 @strawberry.input(description="What jobs must satisfy. A field left out asks for nothing.")
 class JobFilter:
     employer: str | None = strawberry.field(
-        default=None, description="The employer's whole name, whatever its case."
+        default=None,
+        description="The employer's whole name, whatever its case, marks and legal form, or an "
+        "alias that the live model learned.",
     )
     location: str | None = strawberry.field(
         default=None, description="The whole location, whatever its case."
@@ -226,10 +229,11 @@ class Employer:
     links: strawberry.Private[Links]
 
     @strawberry.field(
-        description="Its name without case, marks and legal form: the same for all spellings."
+        description="Its name without case, marks and legal form: the same for all its names."
     )
     def id(self) -> strawberry.ID:
-        return strawberry.ID(employer_key(self.name))
+        known, position = self._learned()
+        return strawberry.ID(employer_key(self.name) if known is None else known.keys[position])
 
     @strawberry.field(
         description="Its kind; null where its adverts hold too little text, or where the live "

@@ -430,13 +430,40 @@ class CatalogContract:
             job(6, employer=" "),
         )
 
-        one, unknown, same, absent, other, blank = catalog.employers(np.arange(1, 7))
+        one, unknown, same, absent, other, blank = catalog.employers(np.arange(1, 7), {})
 
         assert one == same
         assert -1 not in {one, other}
         assert one != other
         assert {-1} == {unknown, absent, blank}
-        assert catalog.employers(np.empty(0, dtype=np.int64)).tolist() == []
+        assert catalog.employers(np.empty(0, dtype=np.int64), {}).tolist() == []
+
+    def test_all_names_of_an_employer_have_one_number(self) -> None:
+        names = ["Ward", "Mill", "Ward Ltd", "Old Ward", "Older Ward", None]
+        catalog = self.catalog_of(*(job(id_, employer=name) for id_, name in enumerate(names, 1)))
+        aliases = {"old ward": "ward", "older ward": "ward", "gone": "mill"}
+
+        ward, mill, same, old, older, unknown = catalog.employers(np.arange(1, 7), aliases)
+
+        assert ward == same == old == older
+        assert len({ward, mill, unknown}) == 3
+        assert unknown == -1
+        # Of an employer that has no job by its own name, too
+        nameless = {"old ward": "gone", "older ward": "gone"}
+        ward, _, _, old, older, _ = catalog.employers(np.arange(1, 7), nameless)
+        assert old == older != ward
+
+    def test_an_employer_has_the_jobs_of_all_its_names(self) -> None:
+        names = ["Ward", "Mill", "WARD Ltd.", "Old Ward", None]
+        catalog = self.catalog_of(*(job(id_, employer=name) for id_, name in enumerate(names, 1)))
+        own = JobFilter(employer="ward")
+        every = JobFilter(employer="ward", aliases=frozenset({"old ward", "gone"}))
+
+        assert catalog.counts([own, every]) == [2, 3]
+        assert ids(catalog.page(every, None, None, 5)) == [1, 3, 4]
+        standing = catalog.standing(np.arange(1, 6), at(5), every)
+        assert standing.matching is not None
+        assert standing.matching.tolist() == [True, False, True, True, False]
 
     def test_an_empty_catalogue_answers(self) -> None:
         catalog = self.catalog_of()

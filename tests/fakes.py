@@ -31,8 +31,8 @@ from domain.model import (
     TimeArray,
     TimeWindow,
     User,
-    folded,
 )
+from domain.names import employer_key
 from domain.ports import (
     JOB_FIELDS,
     ActivityLog,
@@ -208,11 +208,12 @@ class FakeCatalog(CatalogStore):
         ]
         return np.array(sorted(job.id for job in others[:most]), dtype=np.int64)
 
-    def employers(self, job_ids: IdArray) -> IndexArray:
-        names = [
-            folded(self._jobs[id_].employer) if id_ in self._jobs else ""
+    def employers(self, job_ids: IdArray, aliases: Mapping[str, str]) -> IndexArray:
+        keys = [
+            employer_key(self._jobs[id_].employer) if id_ in self._jobs else ""
             for id_ in job_ids.tolist()
         ]
+        names = [aliases.get(key, key) for key in keys]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         return np.array([numbers[name] if name else -1 for name in names], dtype=np.int64)
 

@@ -44,7 +44,7 @@ def told(index: JobIndex) -> object:
     all_ids = np.arange(14)
     at = START + timedelta(hours=2)
     standings = [index.standing(all_ids, at, where) for where in WHERES]
-    numbers = index.employers(all_ids)
+    numbers = index.employers(all_ids, {})
     return (
         index.ids.tolist(),
         [index.page(where, None, None, 5) for where in WHERES],

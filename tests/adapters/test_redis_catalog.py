@@ -219,7 +219,7 @@ def test_while_the_server_is_away_what_is_known_is_answered_on(durable: RedisSer
 
     assert revision == store.revision
     assert store.standing(np.array([1, 2]), at(0), None).open.tolist() == [True, False]
-    assert store.employers(np.array([1, 2]))[0] >= 0
+    assert store.employers(np.array([1, 2]), {})[0] >= 0
     assert store.absent(np.array([2]), at(0), 5).tolist() == [1]
     assert store.erased_at(np.array([5, 6]))[0] == at(1).timestamp()
     for ask in (
