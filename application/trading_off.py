@@ -98,7 +98,7 @@ class TradingOff:
     def _employers_of(self, job_ids: IdArray) -> IndexArray:
         if self._catalog is not None:
             try:
-                return self._catalog.employers(job_ids)
+                return self._catalog.employers(job_ids, {})  # by their own names
             except DatasetMissing:
                 pass  # activities alone are enough for everything else
         return np.full(len(job_ids), -1, dtype=np.int64)

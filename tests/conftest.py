@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import settings
 from selenium import webdriver
 
 from adapters.demo import write_demo
@@ -24,6 +25,10 @@ from tests.browser import chromium
 
 TOKEN = "a token of the tests"  # noqa: S105 - not a secret
 START_SECONDS = 60
+
+# How long an example takes is up to what else the machine does
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @dataclass(frozen=True)
