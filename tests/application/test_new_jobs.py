@@ -111,6 +111,12 @@ def test_new_jobs_resemble_those_of_their_trade_and_are_found_from_them() -> Non
     assert 502 in found
     assert {job % 3 for job in found if job < JOBS} <= {1}
     assert {500, 502} <= set(scene.similar(1, 25))
+    listed = scene.recommending.similar(1, 25)
+    assert listed is not None
+    assert all(
+        item.source is (NEW if item.job_id >= JOBS else RecommendationSource.SIMILAR)
+        for item in listed.items
+    )
     assert 501 not in scene.similar(1, 20)
 
 
