@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -212,15 +213,15 @@ class JobIndex:
 
     @cached_property
     def _posted_at(self) -> TimeArray:
-        return self._column(lambda row: row.posted_at)
+        return self._column("posted_at")
 
     @cached_property
     def _closes_at(self) -> TimeArray:
-        return self._column(lambda row: row.closes_at)
+        return self._column("closes_at")
 
     @cached_property
     def _closed(self) -> BoolArray:
-        return self._column(lambda row: row.closed).astype(np.bool_)
+        return self._column("closed").astype(np.bool_)
 
     @cached_property
     def _newest(self) -> IndexArray:
@@ -246,11 +247,9 @@ class JobIndex:
     def _by_word(self) -> Mapping[str, IndexArray]:
         return _slots_of(map(_TERMS["_by_word"], self._rows), 0)
 
-    def _column(self, value: Callable[[JobRow], float]) -> TimeArray:
-        rows = self._rows
-        return np.fromiter(
-            (value(rows[slot]) for slot in self._slots.tolist()), np.float64, len(self)
-        )
+    def _column(self, name: str) -> TimeArray:
+        rows = map(self._rows.__getitem__, self._slots.tolist())
+        return np.fromiter(map(attrgetter(name), rows), np.float64, len(self))
 
 
 _TERMS: Mapping[str, Callable[[JobRow], Iterable[str]]] = {

@@ -163,6 +163,11 @@ class LmdbCatalog(CatalogStore, CatalogImport):
             if id_ in heads
         }
 
+    def changed_since(self, revision: int) -> set[int] | None:
+        """Return the jobs that changed since a revision; see the port."""
+        with self._reading() as view:
+            return view.changed_jobs(revision)
+
     def users(self, ids: Sequence[int]) -> Mapping[int, User]:
         """Return those of the people that exist; see the port."""
         with self._reading() as view:
@@ -713,6 +718,8 @@ class _View:
 
     def changed_jobs(self, revision: int) -> set[int] | None:
         """Return the jobs that changed since a revision; None where that is not known any more."""
+        if revision > self.meta.revision:
+            return None  # of another store, which a backup has replaced
         changed: set[int] = set()
         for number in range(revision + 1, self.meta.revision + 1):
             value = self.raw("log", number.to_bytes(8))

@@ -110,7 +110,10 @@ class JobPool:
 
 
 class JobPools:
-    """Keeps the pools of models up to date with the catalogue; only texts that changed are read."""
+    """Keeps the pools of models up to date with the catalogue.
+
+    Only texts that changed are placed, and only they are read where the catalogue knows which.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
@@ -144,10 +147,13 @@ class JobPools:
             try:
                 revision = self._catalog.revision
                 if pool is None or pool.revision != revision:
-                    if content is None:
-                        pool = replace(alone, revision=revision)
+                    found = {}
+                    if content is not None:
+                        found = self._placed(known, content, pool, placed, at)
+                    if pool is not None and found is placed:
+                        pool = replace(pool, revision=revision)
                     else:
-                        placed = self._placed(known, content, placed, at)
+                        placed = found
                         pool = _joined(replace(alone, revision=revision), placed)
             except CatalogUnavailable:
                 return replace(pool or alone, is_partial=True)
@@ -161,20 +167,29 @@ class JobPools:
         self,
         known: IdArray,
         content: ContentModel,
+        pool: JobPool | None,
         before: dict[int, tuple[Job, FloatArray]],
         at: datetime,
     ) -> dict[int, tuple[Job, FloatArray]]:
-        """Return the new jobs by id with their vectors."""
+        """Return the new jobs by id with their vectors; the same as before where nothing changed.
+
+        Args:
+            pool: what `before` was found for; None where nothing was.
+        """
+        changed = None if pool is None else self._catalog.changed_since(pool.revision)
         ids = self._catalog.absent(known, at, MAX_NEW)
         if len(ids) == MAX_NEW:
             _log.warning("only the newest %d of the new jobs are recommended", MAX_NEW)
-        jobs = self._catalog.jobs(ids.tolist())
+        kept = set() if changed is None else (set(ids.tolist()) & before.keys()) - changed
+        jobs = self._catalog.jobs([id_ for id_ in ids.tolist() if id_ not in kept])
         unread = [job for id_, job in jobs.items() if id_ not in before or before[id_][0] != job]
+        if not unread and before.keys() == {*kept, *jobs}:
+            return before
         fresh = {
             job.id: (job, vector)
             for job, vector in zip(unread, content.vectors(unread), strict=True)
         }
-        return {id_: fresh.get(id_) or before[id_] for id_ in sorted(jobs)}
+        return {id_: fresh.get(id_) or before[id_] for id_ in sorted({*kept, *jobs})}
 
 
 def _joined(alone: JobPool, placed: dict[int, tuple[Job, FloatArray]]) -> JobPool:

@@ -228,6 +228,7 @@ class SimilarJob(NamedTuple):
     rank: int
     job_id: int
     score: float
+    source: RecommendationSource
 
 
 @dataclass(frozen=True)
@@ -557,11 +558,13 @@ class Recommending:
         for job_id, position in known:
             ranked = pool.recommender.similar(position, first, candidates.eligible)
             ids = pool.ids[ranked.jobs].tolist()
-            rows = enumerate(zip(ids, ranked.scores.tolist(), strict=True), 1)
+            similar = RecommendationSource.SIMILAR
+            sources = (pool.source(place, similar) for place in ranked.jobs.tolist())
+            rows = zip(ids, ranked.scores.tolist(), sources, strict=True)
             lists[job_id] = SimilarJobList(
                 job_id,
                 model.manifest,
-                tuple(SimilarJob(rank, id_, score) for rank, (id_, score) in rows),
+                tuple(SimilarJob(rank, *row) for rank, row in enumerate(rows, 1)),
                 candidates.is_partial,
             )
         return lists

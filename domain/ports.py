@@ -190,6 +190,13 @@ class Catalog(Protocol):
             job_ids: shape (n,), strictly ascending; jobs that are not asked for.
         """
 
+    def changed_since(self, revision: int) -> set[int] | None:  # noqa: ARG002 - for stores that can
+        """Return the jobs that changed since a revision, or after; None where that is not known.
+
+        Jobs that came or went are among them.
+        """
+        return None
+
     @abstractmethod
     def employers(self, job_ids: IdArray, aliases: Mapping[str, str]) -> IndexArray:
         """Return for each job a number that stands for its employer, -1 where that is unknown.

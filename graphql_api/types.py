@@ -62,7 +62,7 @@ expose(
     {
         RecommendationSource.PERSONALISED: "The person's own activities speak for it.",
         RecommendationSource.FOLD_IN: "Activities after the training speak for it.",
-        RecommendationSource.SIMILAR: "It resembles a job.",
+        RecommendationSource.SIMILAR: "The same people are drawn to it as to the job asked for.",
         RecommendationSource.POPULAR: "It is popular with everybody lately.",
         RecommendationSource.NEW: "It came after the training; its text speaks for it.",
     },
@@ -649,6 +649,9 @@ class RecommendationList:
 class SimilarJob:
     rank: int = strawberry.field(description="1 for the most similar.")
     score: float = strawberry.field(description="Cosine of the two jobs' factors, -1 to 1.")
+    source: RecommendationSource = strawberry.field(
+        description="SIMILAR, or NEW where its text alone places the job."
+    )
     job: Job = strawberry.field(description="The job.")
 
 
@@ -668,7 +671,9 @@ class SimilarJobList:
             job=own[answer.job_id],
             model=Model.from_domain(answer.model),
             items=[
-                SimilarJob(rank=item.rank, score=item.score, job=jobs[item.job_id])
+                SimilarJob(
+                    rank=item.rank, score=item.score, source=item.source, job=jobs[item.job_id]
+                )
                 for item in answer.items
             ],
             partial=_partial(is_partial=answer.is_partial or jobs.is_partial),

@@ -545,6 +545,20 @@ class CatalogStoreContract:
         assert told(many) == [9, 4_497]
         assert told(many[1:1_400]) == [9]
 
+    def test_what_changed_since_a_revision_is_told_or_unknown_and_never_too_little(
+        self, store: CatalogStore
+    ) -> None:
+        store.upsert_jobs([job(1), job(2), job(3)])
+        before = store.revision
+        store.close_jobs([1])
+        store.upsert_users([User(7)])
+        store.upsert_jobs([job(2, title="another"), job(3), job(4)])
+        store.remove_jobs([4])
+
+        assert store.changed_since(before) in ({1, 2, 4}, None)
+        assert store.changed_since(store.revision) in (set(), None)
+        assert store.changed_since(store.revision + 5) is None
+
     def test_what_changes_nothing_leaves_the_revision(self, store: CatalogStore) -> None:
         store.upsert_jobs([job(1, closed=True)])
         store.upsert_users([User(1)])

@@ -26,6 +26,7 @@ from tests.contracts import (
     CatalogStoreContract,
     ImportedCatalog,
     at,
+    imported,
 )
 
 
@@ -59,6 +60,15 @@ def test_what_is_withheld_is_not_told_though_it_is_stored(
         expected, degree_subject_groups=("Law",), degree_subject_categories=("Arts",)
     )
     assert discreet.users([1]) == {1: expected}
+
+
+def test_it_tells_which_jobs_changed_unless_all_may_have(store: LmdbCatalog) -> None:
+    store.upsert_jobs([Job(1), Job(2)])
+    before = store.revision
+    store.close_jobs([2])
+    assert store.changed_since(before) == {2}
+    assert imported(store, "a", Job(1, "one"))
+    assert store.changed_since(before) is None
 
 
 def test_a_backup_is_a_store_and_takes_no_one_elses_place(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 from adapters.als import AlsParameters, AlsTrainer
 from adapters.content import TextModel, TextTrainer
 from adapters.factors import FactorRecommender
+from adapters.lmdb_catalog import LmdbCatalog
 from application.new_jobs import ContentLearning
 from application.recommending import Models, RecommendationList, Recommending
 from domain.model import Job, JobFilter, RecommendationSource
-from domain.ports import Arrays, nobody
+from domain.ports import JOB_FIELDS, Arrays, nobody
 from domain.ranking import RankingPolicy
 from tests.application.test_recommending import interactions_of, store
 from tests.fakes import NOON, Event, FakeCatalog, FakeSnapshotStore, ManualClock
@@ -61,9 +63,11 @@ def learned() -> Arrays:
 class Scene:
     """The real service over the learned model and a catalogue that changes."""
 
-    def __init__(self, *new: Job) -> None:
+    def __init__(self, *new: Job, catalog: LmdbCatalog | None = None) -> None:
         snapshots, self.clock = FakeSnapshotStore(), ManualClock()
         self.catalog = FakeCatalog([*known_jobs(), *new])
+        if catalog is not None:
+            catalog.upsert_jobs([*known_jobs(), *new])
         store(snapshots, "1", learned())
         models = Models(
             snapshots,
@@ -71,7 +75,9 @@ class Scene:
             TextModel.from_arrays,
         )
         models.refresh()
-        self.recommending = Recommending(models, self.catalog, RankingPolicy(), self.clock)
+        self.recommending = Recommending(
+            models, catalog or self.catalog, RankingPolicy(), self.clock
+        )
 
     def answer(
         self, person: int, first: int = 100, where: JobFilter | None = None
@@ -111,6 +117,12 @@ def test_new_jobs_resemble_those_of_their_trade_and_are_found_from_them() -> Non
     assert 502 in found
     assert {job % 3 for job in found if job < JOBS} <= {1}
     assert {500, 502} <= set(scene.similar(1, 25))
+    listed = scene.recommending.similar(1, 25)
+    assert listed is not None
+    assert all(
+        item.source is (NEW if item.job_id >= JOBS else RecommendationSource.SIMILAR)
+        for item in listed.items
+    )
     assert 501 not in scene.similar(1, 20)
 
 
@@ -162,6 +174,36 @@ def test_only_new_texts_are_read_when_a_job_is_added(monkeypatch: pytest.MonkeyP
     scene.answer(0)
     scene.answer(1)
     assert read == [500, 501, 502]
+
+
+def test_only_jobs_that_changed_are_read_where_the_catalogue_knows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = LmdbCatalog(tmp_path)
+    scene = Scene(advert(500, 0), advert(501, 1), catalog=catalog)
+    read: list[list[int]] = []
+    real = LmdbCatalog.jobs
+
+    def watched(self: LmdbCatalog, ids: list[int], fields: frozenset[str] = JOB_FIELDS) -> Any:
+        read.append(sorted(ids))
+        return real(self, ids, fields)
+
+    monkeypatch.setattr(LmdbCatalog, "jobs", watched)
+
+    def new(person: int) -> set[int]:
+        return set(new_in(scene.answer(person)))
+
+    assert new(0) == {500, 501}
+    catalog.upsert_jobs([advert(502, 2)])
+    assert new(0) == {500, 501, 502}
+    catalog.close_jobs([5])
+    assert new(0) == {500, 501, 502}
+    catalog.remove_jobs([501])
+    assert new(0) == {500, 502}
+    catalog.upsert_jobs([advert(500, 1)])
+    assert 500 in new_in(scene.answer(1, 20))
+    assert 500 not in new_in(scene.answer(0, 20))
+    assert read == [[500, 501], [502], [], [], [500]]
 
 
 @given(
