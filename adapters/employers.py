@@ -37,6 +37,7 @@ from domain.employers import (
     ExpressionPolicy,
     Floats,
     Usage,
+    distinct,
     npmi,
     telling,
     typical,
@@ -539,7 +540,8 @@ def _types(
         members = np.flatnonzero(labels == label)
         inside = np.asarray(uses[members].sum(axis=0), dtype=np.float64).ravel()
         values = telling(inside, everywhere, len(members), len(labels))
-        best = [terms[column] for column in np.argsort(-values, kind="stable")[:_SHOWN]]
+        order_of_terms = np.argsort(-values, kind="stable").tolist()
+        best = distinct((terms[column] for column in order_of_terms), _SHOWN)
         types.append(
             EmployerType(
                 label=", ".join(best[:_LABELLED]),

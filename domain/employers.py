@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -234,10 +235,11 @@ def effective_employers(terms: int, columns: IndexArray, counts: FloatArray) -> 
 
 
 def telling(inside: Floats, everywhere: Floats, size: int, employers: int) -> Floats:
-    """Return how much each term tells of a type: a z-score of log odds, higher is more telling.
+    """Return how much each term tells of a type; higher is more telling.
 
-    Log odds of using the term, in the type against outside it, with everybody's use as the prior,
-    over its standard deviation (Monroe, Colaresi and Quinn 2008, Fightin' words). It counts
+    Its part of the Kullback-Leibler divergence of the type from everybody, p ln(p / q) of the
+    shares p in the type and q of all that use the term (Tomokiyo and Hurst 2003, A language model
+    approach to keyphrase extraction): what many of the type use and few others do. It counts
     employers, so that none with many jobs speaks for its type.
 
     Args:
@@ -246,17 +248,33 @@ def telling(inside: Floats, everywhere: Floats, size: int, employers: int) -> Fl
         size: employers of the type.
         employers: all employers.
     """
-    prior = everywhere / employers
-    outside, others = everywhere - inside, employers - size
+    general = np.maximum(everywhere, 1e-9) / employers
+    # As if one more employer of the type were like everybody: small types prove little
+    own = (inside + general) / (size + 1)
+    values: Floats = np.where(everywhere > 0, own * np.log(own / general), -np.inf)
+    return values
 
-    def odds(using: Floats, of: int) -> Floats:
-        result: Floats = (using + prior) / (of - using + 1 - prior + 1e-9)
-        return result
 
-    variance = 1 / (inside + prior + 1e-9) + 1 / (outside + prior + 1e-9)
-    with np.errstate(divide="ignore"):
-        values = (np.log(odds(inside, size)) - np.log(odds(outside, others))) / np.sqrt(variance)
-    return np.where(everywhere > 0, values, -np.inf)
+def distinct(expressions: Iterable[str], count: int) -> Sequence[str]:
+    """Return the first expressions that neither hold one before them nor are part of one.
+
+    `games` repeats `game`, and both repeat `mobile games`.
+    """
+    kept: list[str] = []
+    for expression in expressions:
+        if len(kept) == count:
+            break
+        padded = f" {_singular(expression)} "
+        if not any(
+            padded in other or other in padded for other in (f" {_singular(k)} " for k in kept)
+        ):
+            kept.append(expression)
+    return kept
+
+
+def _singular(expression: str) -> str:
+    """Return an expression with English plurals taken for singulars, to be compared only."""
+    return re.sub(r"(?<=[a-z]{3})(?<!s)s\b", "", expression)
 
 
 def unit(vectors: FloatArray) -> FloatArray:

@@ -17,6 +17,7 @@ from domain.employers import (
     Expression,
     ExpressionPolicy,
     Usage,
+    distinct,
     effective_employers,
     neighbour_agreement,
     npmi,
@@ -99,6 +100,11 @@ def test_valuable_terms_lie_within_all_bounds() -> None:
 def test_what_a_type_uses_and_others_do_not_tells_most() -> None:
     values = telling(np.array([9.0, 9.0, 0.0]), np.array([10.0, 90.0, 30.0]), 10, 100)
     assert np.argsort(-values).tolist() == [0, 1, 2]
+
+
+def test_what_tells_of_a_type_is_said_once() -> None:
+    ranked = ["games", "game", "mobile games", "c#", "class", "java", "javascript", "java ee", "x"]
+    assert distinct(ranked, 5) == ["games", "c#", "class", "java", "javascript"]
 
 
 def test_equal_vectors_agree_on_all_neighbours() -> None:
