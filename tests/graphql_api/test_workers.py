@@ -383,3 +383,34 @@ def test_a_job_that_goes_is_in_no_next_answer_of_any_worker_until_it_is_put_back
         outcomes = workers[1].ask_over(second, UPSERT, jobs=back)["it"]["outcomes"]
         assert {outcome["change"] for outcome in outcomes} <= {"UPDATED", "CREATED"}
         assert [shown(data) for data in answers(SHOWN, job=job)] == before
+
+
+@pytest.mark.parametrize("way", ["mutation", "command line"])
+def test_who_is_erased_is_unknown_to_the_next_answer_of_every_worker_until_they_come_back(
+    two: Service, workers: list[Worker], way: str
+) -> None:
+    ask = (
+        "{ user(id: 3) { university } recommendations(userId: 3) { items { source job { id } } } }"
+    )
+    erase = "mutation { eraseUser(input: {id: 3}) { ... on UserErased { change } } }"
+    restore = f"mutation {{ upsertUsers(input: {{users: [{{id: 3}}]}}) {{ {OUTCOMES} }} }}"
+    with workers[0].connected() as first, workers[1].connected() as second:
+        connections = list(zip(workers, (first, second), strict=True))
+
+        def sources() -> list[tuple[bool, set[str]]]:
+            """Return from each worker whether there is a profile, and why jobs are listed."""
+            told = [worker.ask_over(connection, ask) for worker, connection in connections]
+            return [
+                (data["user"] is not None, {item["source"] for item in list_["items"]})
+                for data in told
+                for list_ in [data["recommendations"]]
+            ]
+
+        assert sources() == [(True, {"PERSONALISED"})] * 2
+        if way == "mutation":
+            assert workers[1].ask_over(second, erase) == {"eraseUser": {"change": "REMOVED"}}
+        else:
+            jobrec("catalogue", "erase-user", "3", "--state", two.state, "--data", two.data)
+        assert sources() == [(False, {"POPULAR"})] * 2
+        workers[0].ask_over(first, restore)
+        assert sources() == [(True, {"PERSONALISED"})] * 2
