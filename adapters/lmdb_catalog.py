@@ -525,7 +525,7 @@ class _Environment:
                 try:
                     if opened is None:
                         opened = _OPEN[key] = cls(folder, place, map_bytes)
-                except lmdb.Error:
+                except (lmdb.Error, OSError):
                     if _place(folder) == place:
                         raise
                     continue  # it was moved before it was open
