@@ -14,7 +14,7 @@ from domain.scoring import DAY
 if TYPE_CHECKING:
     from domain.model import FloatArray, Interactions
 
-PRIOR = 500.0
+PRIOR = 1_000.0
 """So many pairs of no job in particular dilute the trend, so that a few new ones are no fashion."""
 
 
@@ -24,7 +24,7 @@ class Trend:
 
     With p the sum of a job's pairs, each halved with every `half_life_days` of its age:
 
-        lift = weight p / (P + 500), where P is the sum of all p
+        lift = weight p / (P + 1,000), where P is the sum of all p
 
     The age of a pair is the time from its last activity to the newest of all. Pairs without a time
     count nothing, and where all times are one, there is no trend. Factors of ALS give a job that

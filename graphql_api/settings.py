@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     )
     neighbours: int = Field(100, description="so many neighbours of each job are kept")
     trend: float = Field(
-        50.0, description="how much jobs gain in which many are interested lately; 0: nothing"
+        65.0, description="how much jobs gain in which many are interested lately; 0: nothing"
     )
     trend_half_life_days: float = Field(
         14.0, description="trend: interest counts half after so many days"
