@@ -345,44 +345,37 @@ def test_a_job_that_goes_is_in_no_next_answer_of_any_worker_until_it_is_put_back
     two: Service, workers: list[Worker], mutation: str, command: str, way: str
 ) -> None:
     job = "7"
-    with workers[0].connected() as first, workers[1].connected() as second:
-        connections = list(zip(workers, (first, second), strict=True))
 
-        def answers(query: str, **variables: Any) -> list[dict[str, Any]]:
-            """Return the next answer of each worker."""
-            return [
-                worker.ask_over(connection, query, **variables)
-                for worker, connection in connections
-            ]
+    def answers(query: str, **variables: Any) -> list[dict[str, Any]]:
+        """Return the next answer of each worker."""
+        return [worker.ask(query, **variables) for worker in workers]
 
-        # Asked twice, so that all that is ever kept of an answer is kept
-        before = [[shown(data) for data in answers(SHOWN, job=job)] for _ in range(2)][-1]
-        assert before[0] == before[1]
-        assert all(before[0].values())
-        gone = sorted({ids[0] for ids in before[0].values()} - {job})
-        described = answers(DESCRIBED, ids=gone)[0]["jobs"]["edges"]
-        if way == "mutation":
-            outcomes = workers[0].ask_over(first, mutation, ids=gone)["it"]["outcomes"]
-            assert {outcome["change"] for outcome in outcomes} <= {"UPDATED", "REMOVED"}
-        else:
-            jobrec("catalogue", command, *gone, "--state", two.state)
+    # Asked twice, so that all that is ever kept of an answer is kept
+    before = [[shown(data) for data in answers(SHOWN, job=job)] for _ in range(2)][-1]
+    assert before[0] == before[1]
+    assert all(before[0].values())
+    gone = sorted({ids[0] for ids in before[0].values()} - {job})
+    described = workers[0].ask(DESCRIBED, ids=gone)["jobs"]["edges"]
+    if way == "mutation":
+        outcomes = workers[0].ask(mutation, ids=gone)["it"]["outcomes"]
+        assert {outcome["change"] for outcome in outcomes} <= {"UPDATED", "REMOVED"}
+    else:
+        jobrec("catalogue", command, *gone, "--state", two.state)
 
-        for data in answers(SHOWN, job=job):
-            lists = shown(data)
-            assert all(lists.values())
-            assert not set(gone) & {id_ for ids in lists.values() for id_ in ids}
-        for data in answers(DESCRIBED, ids=gone):
-            there = {edge["node"]["id"]: edge["node"]["isOpen"] for edge in data["jobs"]["edges"]}
-            assert there == (dict.fromkeys(gone, False) if command == "close-jobs" else {})
+    for data in answers(SHOWN, job=job):
+        lists = shown(data)
+        assert all(lists.values())
+        assert not set(gone) & {id_ for ids in lists.values() for id_ in ids}
+    for data in answers(DESCRIBED, ids=gone):
+        there = {edge["node"]["id"]: edge["node"]["isOpen"] for edge in data["jobs"]["edges"]}
+        assert there == (dict.fromkeys(gone, False) if command == "close-jobs" else {})
 
-        back = [
-            {**edge["node"], "employer": edge["node"]["employer"]["name"]} for edge in described
-        ]
-        for node in back:
-            assert node.pop("isOpen")
-        outcomes = workers[1].ask_over(second, UPSERT, jobs=back)["it"]["outcomes"]
-        assert {outcome["change"] for outcome in outcomes} <= {"UPDATED", "CREATED"}
-        assert [shown(data) for data in answers(SHOWN, job=job)] == before
+    back = [{**edge["node"], "employer": edge["node"]["employer"]["name"]} for edge in described]
+    for node in back:
+        assert node.pop("isOpen")
+    outcomes = workers[1].ask(UPSERT, jobs=back)["it"]["outcomes"]
+    assert {outcome["change"] for outcome in outcomes} <= {"UPDATED", "CREATED"}
+    assert [shown(data) for data in answers(SHOWN, job=job)] == before
 
 
 @pytest.mark.parametrize("way", ["mutation", "command line"])
@@ -394,23 +387,38 @@ def test_who_is_erased_is_unknown_to_the_next_answer_of_every_worker_until_they_
     )
     erase = "mutation { eraseUser(input: {id: 3}) { ... on UserErased { change } } }"
     restore = f"mutation {{ upsertUsers(input: {{users: [{{id: 3}}]}}) {{ {OUTCOMES} }} }}"
-    with workers[0].connected() as first, workers[1].connected() as second:
-        connections = list(zip(workers, (first, second), strict=True))
 
-        def sources() -> list[tuple[bool, set[str]]]:
-            """Return from each worker whether there is a profile, and why jobs are listed."""
-            told = [worker.ask_over(connection, ask) for worker, connection in connections]
-            return [
-                (data["user"] is not None, {item["source"] for item in list_["items"]})
-                for data in told
-                for list_ in [data["recommendations"]]
-            ]
+    def sources() -> list[tuple[bool, set[str]]]:
+        """Return from each worker whether there is a profile, and why jobs are listed."""
+        told = [worker.ask(ask) for worker in workers]
+        return [
+            (data["user"] is not None, {item["source"] for item in list_["items"]})
+            for data in told
+            for list_ in [data["recommendations"]]
+        ]
 
-        assert sources() == [(True, {"PERSONALISED"})] * 2
-        if way == "mutation":
-            assert workers[1].ask_over(second, erase) == {"eraseUser": {"change": "REMOVED"}}
-        else:
-            jobrec("catalogue", "erase-user", "3", "--state", two.state, "--data", two.data)
-        assert sources() == [(False, {"POPULAR"})] * 2
-        workers[0].ask_over(first, restore)
-        assert sources() == [(True, {"PERSONALISED"})] * 2
+    assert sources() == [(True, {"PERSONALISED"})] * 2
+    if way == "mutation":
+        assert workers[1].ask(erase) == {"eraseUser": {"change": "REMOVED"}}
+    else:
+        jobrec("catalogue", "erase-user", "3", "--state", two.state, "--data", two.data)
+    assert sources() == [(False, {"POPULAR"})] * 2
+    workers[0].ask(restore)
+    assert sources() == [(True, {"PERSONALISED"})] * 2
+
+
+def test_the_catalogue_is_compacted_while_both_workers_serve(
+    two: Service, workers: list[Worker]
+) -> None:
+    title = "{ job(id: 900001) { title } }"
+    with light_load(two) as load:
+        for number in range(3):
+            told = jobrec("catalogue", "compact", "--state", two.state).stdout
+            assert "MB now" in told
+            job = {"id": "900001", "title": f"after compaction {number}"}
+            changed = workers[number % 2].ask(UPSERT, jobs=[job])["it"]["outcomes"]
+            assert changed == [{"change": "UPDATED" if number else "CREATED"}]
+            for worker in workers:
+                assert worker.ask(title)["job"] == {"title": job["title"]}
+    assert load.wrong == []
+    assert load.answers > 0
