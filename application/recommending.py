@@ -92,10 +92,8 @@ class LiveModel:
 
     @cached_property
     def crowd(self) -> FloatArray:
-        """The share of all jobs in which fewer are interested, shape (jobs,)."""
-        interest = np.empty(len(self.popular), dtype=np.float32)
-        interest[self.popular.jobs] = self.popular.scores
-        return crowding(interest)
+        """The share of all jobs in which fewer are interested, whenever that was, shape (jobs,)."""
+        return crowding(self.interactions.popularity())
 
     @cached_property
     def scoring(self) -> ScoringPolicy:

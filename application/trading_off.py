@@ -129,7 +129,7 @@ class _Lists:
         self._recommender = recommender
         self._employers = employers
         self._types = np.full(len(employers), -1, dtype=np.int64)
-        self._crowd = crowding(interactions.current_interest())
+        self._crowd = crowding(interactions.popularity())
         self._cosines: list[FloatArray] | None = None
         everybody = np.arange(len(hold.targets.user_ids))
         self._pools = self._ranked(everybody, Variety(spread=1).pool(hold.k))
