@@ -151,7 +151,7 @@ class TextEmployerLearner(EmployerLearner):
                 vectors = blended(vectors, corpus, rows, factors, self._typing.blend)
             on_progress(4, _STEPS)
             labels, facts = self.clustered(vectors, seed)
-        titles = [corpus[row].titles for row in rows]
+        titles = [corpus[row].titles for row in rows.tolist()]
         uses = (reduced.counts[rows] > 0, self._uses(titles, passes, reduced.terms))
         types, renumbered = _types(*uses, reduced.terms, vectors, labels, rows)
         result = _assembled(corpus, rows, vectors, renumbered, types, reduced)
