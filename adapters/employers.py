@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from gensim.models.doc2vec import Doc2Vec, TaggedDocument
 from gensim.models.phrases import ENGLISH_CONNECTOR_WORDS, Phrases
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, lil_matrix
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfTransformer
@@ -53,6 +53,8 @@ SAMPLED_WORDS = 2_000_000
 _SHOWN = 12
 _EXAMPLES = 8
 _LABELLED = 3
+_NAMING_SHARE, _NAMING_LIFT = 0.2, 4
+"""What so many of a type use in titles, and so many times as many as elsewhere, names it."""
 _MIN_TYPES, _MAX_TYPES = 4, 24
 _SILHOUETTES = 2_000
 _SUBSAMPLES = 5
@@ -149,7 +151,9 @@ class TextEmployerLearner(EmployerLearner):
                 vectors = blended(vectors, corpus, rows, factors, self._typing.blend)
             on_progress(4, _STEPS)
             labels, facts = self.clustered(vectors, seed)
-        types, renumbered = _types(reduced.counts[rows], reduced.terms, vectors, labels, rows)
+        titles = [corpus[row].titles for row in rows.tolist()]
+        uses = (reduced.counts[rows] > 0, self._uses(titles, passes, reduced.terms))
+        types, renumbered = _types(*uses, reduced.terms, vectors, labels, rows)
         result = _assembled(corpus, rows, vectors, renumbered, types, reduced)
         on_progress(_STEPS, _STEPS)
         return EmployerTypes(
@@ -230,9 +234,7 @@ class TextEmployerLearner(EmployerLearner):
         for row in range(employers):
             used: Counter[str] = Counter()
             for words in sentences.of(row):
-                for known in passes:
-                    words = _joined(words, known)
-                used.update(words)
+                used.update(_all_joined(words, passes))
             for place, common in enumerate(self._languages):
                 languages[row, place] = sum(used[term] for term in used.keys() & common)
             for term, count in used.items():
@@ -295,6 +297,22 @@ class TextEmployerLearner(EmployerLearner):
         best = max(rated, key=lambda rating: rating["silhouette"] * rating["stability"])
         labels = _k_means(vectors, best["types"], seed)
         return labels, {**best, "chosen": "by silhouette x stability", "rated": rated}
+
+    def _uses(
+        self,
+        texts: Sequence[Sequence[str]],
+        passes: Sequence[Mapping[str, float]],
+        terms: Sequence[str],
+    ) -> csr_matrix:
+        """Tell which of the terms each employer's texts use, as counts of 1."""
+        columns = {term: column for column, term in enumerate(terms)}
+        matrix = lil_matrix((len(texts), len(terms)), dtype=np.bool_)
+        for row, own in enumerate(texts):
+            for words in (words for text in own for words in self._tokenise(text)):
+                for term in _all_joined(words, passes):
+                    if term in columns:
+                        matrix[row, columns[term]] = True
+        return matrix.tocsr()
 
     def _speaks(self, term: str, amendments: Amendments) -> bool:
         if term in amendments.exclude or term in self._stop_words:
@@ -389,6 +407,13 @@ def _npmi_of_counts(
     if bigram_count < min_count:
         return -math.inf
     return npmi(bigram_count, worda_count, wordb_count, corpus_word_count)
+
+
+def _all_joined(words: Sequence[str], passes: Sequence[Mapping[str, float]]) -> Sequence[str]:
+    """Join the expressions of one pass after the other."""
+    for known in passes:
+        words = _joined(words, known)
+    return words
 
 
 def _joined(words: Sequence[str], known: Mapping[str, float]) -> Sequence[str]:
@@ -521,30 +546,35 @@ def _rated(
 
 
 def _types(
-    counts: csr_matrix,
+    uses: csr_matrix,
+    titles: csr_matrix,
     terms: Sequence[str],
     vectors: FloatArray,
     labels: IndexArray,
     rows: IndexArray,
 ) -> tuple[list[EmployerType], IndexArray]:
-    """Return the types, the largest first, and the new number of each row's."""
+    """Return the types, the largest first, and the new number of each row's.
+
+    Args:
+        uses: which terms each row uses.
+        titles: which of them it uses in titles.
+        terms: what the columns stand for.
+        vectors: of the rows.
+        labels: the type of each row.
+        rows: positions of the employers.
+    """
     sizes = np.bincount(labels)
     order = np.argsort(-sizes, kind="stable")
     renumbered = np.empty(len(sizes), dtype=np.int64)
     renumbered[order] = np.arange(len(sizes))
-    uses = counts.copy()
-    uses.data = np.ones_like(uses.data)
-    everywhere = np.asarray(uses.sum(axis=0), dtype=np.float64).ravel()
     types = []
     for label in order:
         members = np.flatnonzero(labels == label)
-        inside = np.asarray(uses[members].sum(axis=0), dtype=np.float64).ravel()
-        values = telling(inside, everywhere, len(members), len(labels))
-        order_of_terms = np.argsort(-values, kind="stable").tolist()
-        best = distinct((terms[column] for column in order_of_terms), _SHOWN)
+        best = distinct((terms[column] for column in _best(uses, members)), _SHOWN)
+        named = (terms[column] for column in _best(titles, members, _NAMING_SHARE, _NAMING_LIFT))
         types.append(
             EmployerType(
-                label=", ".join(best[:_LABELLED]),
+                label=", ".join(distinct([*named, *best], _LABELLED)),
                 expressions=tuple(best),
                 size=len(members),
                 examples=tuple(
@@ -553,6 +583,27 @@ def _types(
             )
         )
     return types, renumbered[labels]
+
+
+def _best(
+    uses: csr_matrix, members: IndexArray, share: float = 0, lift: float = 0
+) -> Sequence[int]:
+    """Return the terms of a type, the most telling first; see `telling`.
+
+    Args:
+        uses: which terms each row uses.
+        members: the rows of the type.
+        share: so many of them use the term at least.
+        lift: so many times the share of all rows.
+    """
+    everywhere = np.asarray(uses.sum(axis=0), dtype=np.float64).ravel()
+    inside = np.asarray(uses[members].sum(axis=0), dtype=np.float64).ravel()
+    values = telling(inside, everywhere, len(members), uses.shape[0])
+    order = np.argsort(-values, kind="stable")
+    own = inside / len(members)
+    is_enough = (own >= share) & (own >= lift * everywhere / uses.shape[0])
+    best: Sequence[int] = order[is_enough[order]].tolist()
+    return best
 
 
 def _assembled(

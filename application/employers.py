@@ -84,12 +84,14 @@ def gathered(jobs: Iterator[Job], notes: EmployerNotes) -> Sequence[EmployerText
     aliases = notes.keys()
     names: defaultdict[str, Counter[str]] = defaultdict(Counter)
     texts: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    titles: defaultdict[str, dict[int, str]] = defaultdict(dict)
     for job in jobs:
         key = employer_key(job.employer)
         if not key or job.employer is None:
             continue
         key = aliases.get(key, key)
         names[key][" ".join(job.employer.split())] += 1
+        titles[key][job.id] = job.title or ""
         texts[key][job.id] = f"{job.title or ''}\n{job.description}" if job.description else ""
     profiles = {employer_key(profile.name): profile for profile in notes.profiles}
     corpus = []
@@ -104,6 +106,7 @@ def gathered(jobs: Iterator[Job], notes: EmployerNotes) -> Sequence[EmployerText
                 name=spelling if profile is None else profile.name,
                 job_ids=tuple(ids),
                 texts=(*(texts[key][id_] for id_ in ids), *own),
+                titles=tuple(dict.fromkeys(titles[key][id_] for id_ in ids)),
             )
         )
     return corpus

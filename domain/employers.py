@@ -102,12 +102,14 @@ class EmployerText:
         name: the spelling that is shown.
         job_ids: of its jobs, ascending.
         texts: one of each job, and its profile last where there is one; HTML as it came.
+        titles: of its jobs, which are among the texts as well; each once.
     """
 
     key: str
     name: str
     job_ids: tuple[int, ...]
     texts: tuple[str, ...]
+    titles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -333,7 +335,7 @@ class EmployerType:
     """A kind of employers.
 
     Attributes:
-        label: its three most telling expressions.
+        label: its three most telling expressions, those of job titles before others.
         expressions: the most telling ones, best first.
         examples: positions of its most typical employers, those nearest to its centre first.
     """

@@ -49,7 +49,8 @@ def employer_commands(options: Callable[..., Decorate]) -> click.Group:
         known = _live(settings)
         position = _position(known, name)
         type_ = known.type_at(position)
-        click.echo(f"{known.names[position]}: {known.job_counts[position]:,} jobs")
+        jobs = int(known.job_counts[position])
+        click.echo(f"{known.names[position]}: {jobs:,} job{'' if jobs == 1 else 's'}")
         click.echo(f"kind: {'too little text' if type_ is None else ', '.join(type_.expressions)}")
         _tell_similar(known, position, 5)
 

@@ -199,7 +199,9 @@ ListLength = Annotated[int, strawberry.argument(description="How many at most, 1
 
 @strawberry.type(description="A kind of employers, learned from what their adverts say.")
 class EmployerType:
-    label: str = strawberry.field(description="Its three most telling expressions.")
+    label: str = strawberry.field(
+        description="Its three most telling expressions, those of job titles before others."
+    )
     expressions: list[str] = strawberry.field(
         description="Expressions and words that tell it from other kinds, the most telling first."
     )

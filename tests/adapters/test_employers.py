@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -34,9 +36,11 @@ def corpus() -> tuple[EmployerText, ...]:
     return tuple(gathered(iter([*jobs, silent]), EmployerNotes()))
 
 
-def learn(amendments: Amendments | None = None) -> EmployerTypes:
+def learn(
+    amendments: Amendments | None = None, texts: Sequence[EmployerText] | None = None
+) -> EmployerTypes:
     learner = TextEmployerLearner(tokeniser(), stop_words(), typing=TypingPolicy(types=KINDS))
-    return learner.learn(corpus(), amendments or Amendments(), 7, None, nobody)
+    return learner.learn(texts or corpus(), amendments or Amendments(), 7, None, nobody)
 
 
 @cache
@@ -53,6 +57,20 @@ def test_planted_kinds_are_found() -> None:
 
 def test_kinds_are_told_by_planted_expressions_of_two_words() -> None:
     assert all(" " in text for type_ in learned().types for text in type_.expressions[:3])
+
+
+def test_types_are_named_by_job_titles_where_these_tell() -> None:
+    # The sixth expression of each type stands in a title of every third of its employers
+    before, vague = learned(), corpus()[0].texts[0].split()[0]
+    titled = []
+    for position, employer in enumerate(corpus()):
+        type_ = before.type_at(position)
+        title = type_.expressions[5] if type_ and position // KINDS % 3 == 0 else vague
+        titled.append(replace(employer, titles=(title,)))
+    after = learn(texts=titled)
+    for type_, told in zip(after.types, before.types, strict=True):
+        assert type_.expressions == told.expressions
+        assert type_.label == ", ".join([told.expressions[5], *told.expressions[:2]])
 
 
 def test_an_employer_with_too_little_text_is_of_no_kind() -> None:
