@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import httpx
@@ -30,6 +31,10 @@ START_SECONDS = 60
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+# Every call has a connection of its own, so that each worker of a service gets its share; the
+# client is one, for loading the authorities of TLS takes longer than most answers
+CLIENT = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
 
 @dataclass(frozen=True)
 class Service:
@@ -45,11 +50,8 @@ class Service:
     def post(self, query: str, *, admin: bool = False, **variables: Any) -> dict[str, Any]:
         """Send one operation and return the whole answer."""
         headers = {"Authorization": f"Bearer {self.admin_token}"} if admin else {}
-        answer = httpx.post(
-            f"{self.url}/graphql",
-            json={"query": query, "variables": variables},
-            headers=headers,
-            timeout=30,
+        answer = CLIENT.post(
+            f"{self.url}/graphql", json={"query": query, "variables": variables}, headers=headers
         )
         body: dict[str, Any] = answer.json()
         return body
@@ -62,7 +64,7 @@ class Service:
         return data
 
 
-Serve = Callable[..., Any]
+NewState = Callable[[], Path]
 
 
 def jobrec(
@@ -81,6 +83,8 @@ def jobrec(
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("JOBREC_")}
+    # Hundreds of processes shall not compile the same sources each
+    own.pop("PYTHONDONTWRITEBYTECODE", None)
     # Types of employers take seconds of every training; the tests that want them say so
     own = {"JOBREC_EMPLOYERS": "off", **own}
     return {**own, "PYTHONWARNINGS": "default", **extra}
@@ -142,27 +146,27 @@ def serving(
 
 
 def _wait_until_ready(url: str, token: str, process: subprocess.Popen[str], log: Path) -> None:
-    client = httpx.Client(
-        transport=httpx.HTTPTransport(retries=0),
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=5,
-    )
+    headers = {"Authorization": f"Bearer {token}"}
     deadline = datetime.now(UTC) + timedelta(seconds=START_SECONDS)
-    with client:
-        while datetime.now(UTC) < deadline:
-            if process.poll() is not None:
-                pytest.fail(f"serve ended with {process.returncode}:\n{log.read_text()}")
+    while datetime.now(UTC) < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"serve ended with {process.returncode}:\n{log.read_text()}")
+        try:
+            answer = CLIENT.post(
+                f"{url}/graphql",
+                json={"query": "{ model { version } }"},
+                headers=headers,
+                timeout=5,
+            )
+        except httpx.TransportError:
+            # Not listening yet: ask again, as a load balancer would
             try:
-                answer = client.post(f"{url}/graphql", json={"query": "{ model { version } }"})
-            except httpx.TransportError:
-                # Not listening yet: ask again, as a load balancer would
-                try:
-                    process.wait(0.1)
-                except subprocess.TimeoutExpired:
-                    continue
-            else:
-                if answer.status_code == 200 and answer.json()["data"]["model"]:
-                    return
+                process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+        else:
+            if answer.status_code == 200 and answer.json()["data"]["model"]:
+                return
     pytest.fail(f"serve was not ready within {START_SECONDS} s:\n{log.read_text()}")
 
 
@@ -173,6 +177,20 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     write_demo(folder, scale=0.05, seed=7, until=until, applies=400)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a state folder with a model of the demo dataset, to copy."""
+    state = tmp_path_factory.mktemp("trained") / "state"
+    jobrec("train", "--data", demo_data, "--state", state)
+    return state
+
+
+@pytest.fixture(scope="session")
+def new_state(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> NewState:
+    """Return what makes state folders of one's own, with a model of the demo dataset."""
+    return lambda: copytree(trained, tmp_path_factory.mktemp("state") / "state")
 
 
 @pytest.fixture(scope="session")

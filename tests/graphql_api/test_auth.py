@@ -27,7 +27,7 @@ from graphql_api.auth import PERMISSIONS, Authenticator, Unauthenticated
 from graphql_api.jwts import JwtPolicy, JwtVerifier
 from graphql_api.schema import create_schema
 from graphql_api.tokens import PREFIX, ApiTokens, Scope
-from tests.conftest import Service, jobrec, serving
+from tests.conftest import NewState, Service, jobrec, serving
 from tests.graphql_api.issuer import (
     AUDIENCE,
     ISSUER,
@@ -146,14 +146,11 @@ def issuer() -> Issuer:
 
 
 @pytest.fixture(scope="module")
-def guarded(
-    demo_data: Path, tmp_path_factory: pytest.TempPathFactory, issuer: Issuer
-) -> Iterator[Guarded]:
-    state = tmp_path_factory.mktemp("guarded") / "state"
+def guarded(demo_data: Path, issuer: Issuer, new_state: NewState) -> Iterator[Guarded]:
     options = ("--auth", "required", "--log-level", "debug")
     with (
         publishing(issuer.key_set()) as keys,
-        serving(demo_data, state, *options, JOBREC_JWT_JWKS=keys.url, **JWT) as service,
+        serving(demo_data, new_state(), *options, JOBREC_JWT_JWKS=keys.url, **JWT) as service,
     ):
         yield Guarded(service, issuer, credentials_of(service, issuer))
 
@@ -491,9 +488,9 @@ def test_whatever_is_given_is_somebody_or_unauthenticated(given_: Any) -> None:
 
 
 @pytest.mark.slow
-def test_token_is_known_and_forgotten_by_all_workers(demo_data: Path, tmp_path: Path) -> None:
+def test_token_is_known_and_forgotten_by_all_workers(demo_data: Path, new_state: NewState) -> None:
     options = ("--workers", "2", "--auth", "required")
-    with serving(demo_data, tmp_path / "state", *options) as service:
+    with serving(demo_data, new_state(), *options) as service:
         token = create_token(service, "read")
         for _ in range(20):  # connections, which the workers share among them
             assert outcome(post(service.url, f"Bearer {token}", QUERY)) == "answered"
@@ -502,8 +499,10 @@ def test_token_is_known_and_forgotten_by_all_workers(demo_data: Path, tmp_path: 
             assert outcome(post(service.url, f"Bearer {token}", QUERY)) == "UNAUTHENTICATED"
 
 
-def test_file_of_tokens_that_is_damaged_lets_nobody_in(demo_data: Path, tmp_path: Path) -> None:
-    with serving(demo_data, tmp_path / "state") as service:
+def test_file_of_tokens_that_is_damaged_lets_nobody_in(
+    demo_data: Path, new_state: NewState
+) -> None:
+    with serving(demo_data, new_state()) as service:
         token = create_token(service, "admin")
         assert outcome(post(service.url, f"Bearer {token}", QUERY)) == "answered"
         path = service.state / "api-tokens.json"
@@ -520,11 +519,11 @@ def test_file_of_tokens_that_is_damaged_lets_nobody_in(demo_data: Path, tmp_path
 
 
 def test_unknown_keys_are_asked_for_once_a_minute(
-    demo_data: Path, tmp_path: Path, issuer: Issuer
+    demo_data: Path, issuer: Issuer, new_state: NewState
 ) -> None:
     with (
         publishing(issuer.key_set()) as keys,
-        serving(demo_data, tmp_path / "state", JOBREC_JWT_JWKS=keys.url, **JWT) as service,
+        serving(demo_data, new_state(), JOBREC_JWT_JWKS=keys.url, **JWT) as service,
     ):
         assert keys.fetches == 0
         for number in range(20):
@@ -536,11 +535,11 @@ def test_unknown_keys_are_asked_for_once_a_minute(
 
 
 def test_others_are_answered_while_keys_are_fetched(
-    demo_data: Path, tmp_path: Path, issuer: Issuer
+    demo_data: Path, issuer: Issuer, new_state: NewState
 ) -> None:
     with (
         publishing(issuer.key_set()) as keys,
-        serving(demo_data, tmp_path / "state", JOBREC_JWT_JWKS=keys.url, **JWT) as service,
+        serving(demo_data, new_state(), JOBREC_JWT_JWKS=keys.url, **JWT) as service,
     ):
         keys.is_open.clear()
         found: list[str] = []
@@ -564,11 +563,11 @@ def test_others_are_answered_while_keys_are_fetched(
 
 
 def test_keys_that_cannot_be_had_are_no_fault_of_the_caller(
-    demo_data: Path, tmp_path: Path, issuer: Issuer
+    demo_data: Path, issuer: Issuer, new_state: NewState
 ) -> None:
     with (
         publishing(issuer.key_set()) as keys,
-        serving(demo_data, tmp_path / "state", JOBREC_JWT_JWKS=keys.url, **JWT) as service,
+        serving(demo_data, new_state(), JOBREC_JWT_JWKS=keys.url, **JWT) as service,
     ):
         keys.content = None
         headers = {"Authorization": f"Bearer {issuer.token(sub='7')}"}
@@ -580,13 +579,15 @@ def test_keys_that_cannot_be_had_are_no_fault_of_the_caller(
         assert "cannot load the keys" in service.log.read_text()
 
 
-def test_only_key_of_a_file_needs_no_kid(demo_data: Path, tmp_path: Path, issuer: Issuer) -> None:
+def test_only_key_of_a_file_needs_no_kid(
+    demo_data: Path, tmp_path: Path, issuer: Issuer, new_state: NewState
+) -> None:
     (key,) = [key for key in issuer.key_set()["keys"] if key["kid"] == "RS256"]
     del key["kid"]
     path = tmp_path / "keys.json"
     path.write_text(json.dumps({"keys": [key]}))
     policy = {"JOBREC_JWT_AUDIENCE": AUDIENCE, "JOBREC_JWT_ISSUER": ISSUER}
-    with serving(demo_data, tmp_path / "state", JOBREC_JWT_JWKS=str(path), **policy) as service:
+    with serving(demo_data, new_state(), JOBREC_JWT_JWKS=str(path), **policy) as service:
         claims = jwt.decode(issuer.token(sub="7"), options={"verify_signature": False})
         token = jwt.encode(claims, issuer.rsa, "RS256")
         assert outcome(post(service.url, f"Bearer {token}", OF_7["recommendations of 7"])) == (
@@ -611,10 +612,10 @@ def test_listening_beyond_loopback_wants_to_know_who_may_ask(tmp_path: Path, hos
 
 
 def test_listening_beyond_loopback_is_open_where_it_is_told_to_be(
-    demo_data: Path, tmp_path: Path
+    demo_data: Path, new_state: NewState
 ) -> None:
     options = ("--host", "0.0.0.0", "--auth", "open")  # noqa: S104 - what is tested
-    with serving(demo_data, tmp_path / "state", *options) as service:
+    with serving(demo_data, new_state(), *options) as service:
         assert outcome(post(service.url, None, QUERY)) == "answered"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Service, serving
+from tests.conftest import NewState, Service, serving
 from tests.graphql_api.test_cataloguing import CLOSE, UPSERT
 from tests.graphql_api.test_live import RECORD, done
 from tests.graphql_api.test_workers import Worker, light_load, workers_of
@@ -60,10 +60,12 @@ class Two:
 
 
 @pytest.fixture(scope="module")
-def service(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(
+    demo_data: Path, new_state: NewState, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("changes")
     copytree(demo_data, folder / "data")
-    with serving(folder / "data", folder / "state", "--workers", "2") as running:
+    with serving(folder / "data", new_state(), "--workers", "2") as running:
         yield running
 
 

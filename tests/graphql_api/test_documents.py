@@ -20,7 +20,7 @@ from graphql_api.documents import (
     Documents,
 )
 from graphql_api.settings import TrustedDocuments
-from tests.conftest import Service, jobrec, serving
+from tests.conftest import NewState, Service, jobrec, serving
 
 pytestmark = pytest.mark.slow
 
@@ -84,27 +84,21 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def strict(
-    demo_data: Path, manifests: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
+def strict(demo_data: Path, manifests: Path, new_state: NewState) -> Iterator[Service]:
     """Run a service on which only trusted documents run."""
-    state = tmp_path_factory.mktemp("strict") / "state"
     # The readiness check of `serving` asks for the model by a text that must be trusted, too
     asked = "{ model { version } }"
     (manifests / "check.json").write_text(json.dumps({sha256(asked): asked}))
     options = ("--trusted-documents", "required", "--documents", str(manifests))
-    with serving(demo_data, state, *options) as running:
+    with serving(demo_data, new_state(), *options) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def lenient(
-    demo_data: Path, manifests: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Service]:
+def lenient(demo_data: Path, manifests: Path, new_state: NewState) -> Iterator[Service]:
     """Run a service that knows trusted documents and takes others, too."""
-    state = tmp_path_factory.mktemp("lenient") / "state"
     options = ("--trusted-documents", "optional", "--documents", str(manifests))
-    with serving(demo_data, state, *options) as running:
+    with serving(demo_data, new_state(), *options) as running:
         yield running
 
 

@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from schemathesis import Case
 from schemathesis.graphql import nodes
 
-from tests.conftest import Service, jobrec, serving
+from tests.conftest import NewState, Service, serving
 
 CASES = 200
 SETTINGS = settings(
@@ -48,11 +48,9 @@ TIMES = st.datetimes(min_value=datetime(1000, 1, 1), timezones=OFFSETS)  # noqa:
 
 
 @pytest.fixture(scope="module")
-def fuzzed(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def fuzzed(demo_data: Path, new_state: NewState) -> Iterator[Service]:
     """Run a service of its own: what is made up may retrain and promote."""
-    state = tmp_path_factory.mktemp("fuzzed") / "state"
-    jobrec("train", "--data", demo_data, "--state", state)
-    with serving(demo_data, state) as running:
+    with serving(demo_data, new_state()) as running:
         yield running
         log = running.log.read_text()
     assert "unexpected error" not in log, log

@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from tests.conftest import TOKEN, Service, serving
+from tests.conftest import TOKEN, NewState, Service, serving
 
 QUERY = {"query": "{ model { version } }"}
 
@@ -50,9 +50,9 @@ def test_web_socket_under_another_name_is_refused(service: Service) -> None:
 
 @pytest.mark.slow
 def test_names_that_the_owner_lists_are_taken_beside_loopbacks(
-    demo_data: Path, tmp_path: Path
+    demo_data: Path, new_state: NewState
 ) -> None:
-    with serving(demo_data, tmp_path / "state", "--hosts", "jobs.example, api.example") as service:
+    with serving(demo_data, new_state(), "--hosts", "jobs.example, api.example") as service:
         assert ask(service, "Jobs.Example:443").status_code == 200
         assert ask(service, "api.example").status_code == 200
         assert ask(service, "127.0.0.1").status_code == 200
@@ -60,7 +60,9 @@ def test_names_that_the_owner_lists_are_taken_beside_loopbacks(
 
 
 @pytest.mark.slow
-def test_where_credentials_are_required_any_name_will_do(demo_data: Path, tmp_path: Path) -> None:
-    with serving(demo_data, tmp_path / "state", "--auth", "required") as service:
+def test_where_credentials_are_required_any_name_will_do(
+    demo_data: Path, new_state: NewState
+) -> None:
+    with serving(demo_data, new_state(), "--auth", "required") as service:
         answer = ask(service, "jobs.example", Authorization=f"Bearer {TOKEN}")
         assert answer.status_code == 200

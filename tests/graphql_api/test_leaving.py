@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 from adapters.runs import SqliteTrainingRuns
 from domain.ports import Begun
 from domain.runs import RunRequest
-from tests.conftest import Service, serving
+from tests.conftest import NewState, Service, serving
 
 pytestmark = pytest.mark.slow
 
@@ -29,9 +29,9 @@ SUBSCRIPTIONS = 100
 
 
 @pytest.fixture(scope="module")
-def left(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def left(demo_data: Path, new_state: NewState) -> Iterator[Service]:
     """Run a service that clients leave; its log must not tell of it."""
-    with serving(demo_data, tmp_path_factory.mktemp("left") / "state") as running:
+    with serving(demo_data, new_state()) as running:
         yield running
     log = running.log.read_text()
     for word in ("Traceback", "Exception", "ERROR"):

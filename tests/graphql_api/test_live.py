@@ -17,7 +17,7 @@ from application.recording import MAX_RECORDED
 from graphql_api.auth import Caller, Kind
 from graphql_api.pricing import price
 from graphql_api.schema import create_schema
-from tests.conftest import Service, serving
+from tests.conftest import NewState, Service, serving
 from tests.graphql_api.test_service import RETRAIN, ended
 
 if TYPE_CHECKING:
@@ -58,11 +58,13 @@ def jobs_of(answer: dict[str, Any]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pair(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def pair(
+    demo_data: Path, new_state: NewState, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """Run the service by two processes, on data of its own to write to."""
     folder = tmp_path_factory.mktemp("live")
     copytree(demo_data, folder / "data")
-    with serving(folder / "data", folder / "state", "--workers", "2") as running:
+    with serving(folder / "data", new_state(), "--workers", "2") as running:
         yield running
 
 

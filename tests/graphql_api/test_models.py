@@ -154,14 +154,6 @@ def options(data: Path, state: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def trained(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a state folder with one model of the demo dataset."""
-    state = tmp_path_factory.mktemp("trained") / "state"
-    jobrec("train", *options(demo_data, state))
-    return state
-
-
-@pytest.fixture(scope="module")
 def twice_trained(trained: Path, demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a state folder with two models, the newer one of another seed and live."""
     state = tmp_path_factory.mktemp("twice") / "state"

@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from tests.conftest import Service, jobrec, serving
+from tests.conftest import NewState, Service, jobrec, serving
 
 # Processes of their own take their time
 pytestmark = pytest.mark.slow
@@ -22,10 +22,9 @@ QUERY = {"query": "{ model { version } }"}
 
 
 @pytest.fixture(scope="module")
-def listing(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    state = tmp_path_factory.mktemp("origins") / "state"
+def listing(demo_data: Path, new_state: NewState) -> Iterator[Service]:
     origins = f"{LISTED}, http://localhost:5173"
-    with serving(demo_data, state, JOBREC_CORS_ORIGINS=origins) as running:
+    with serving(demo_data, new_state(), JOBREC_CORS_ORIGINS=origins) as running:
         yield running
 
 

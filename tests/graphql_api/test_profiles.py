@@ -12,7 +12,7 @@ import pytest
 from graphql import build_client_schema, get_introspection_query
 
 from graphql_api.profiles import without_suggestion
-from tests.conftest import Service, serving
+from tests.conftest import NewState, Service, serving
 
 # Processes of their own take their time
 pytestmark = pytest.mark.slow
@@ -34,9 +34,8 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def production(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    state = tmp_path_factory.mktemp("production") / "state"
-    with serving(demo_data, state, "--profile", "production") as running:
+def production(demo_data: Path, new_state: NewState) -> Iterator[Service]:
+    with serving(demo_data, new_state(), "--profile", "production") as running:
         yield running
 
 

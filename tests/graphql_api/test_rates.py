@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from graphql_api.rates import MemoryCounters
 from graphql_api.settings import Settings
-from tests.conftest import Service, free_port, jobrec, serving
+from tests.conftest import NewState, Service, free_port, jobrec, serving
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
@@ -56,18 +56,16 @@ def check_limited(answer: httpx.Response) -> int:
 
 
 @pytest.fixture(scope="module")
-def trained(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def state(new_state: NewState) -> Path:
     """Return a state folder with a model."""
-    state = tmp_path_factory.mktemp("rates") / "state"
-    jobrec("train", "--data", demo_data, "--state", state)
-    return state
+    return new_state()
 
 
 @pytest.fixture(scope="module")
-def limited(demo_data: Path, trained: Path) -> Iterator[Service]:
+def limited(demo_data: Path, state: Path) -> Iterator[Service]:
     """Run a service that lets a caller send 5 requests and spend 100 in a minute."""
     options = ("--rate-limit-requests", "5", "--rate-limit-cost", "100")
-    with serving(demo_data, trained, *options) as running:
+    with serving(demo_data, state, *options) as running:
         yield running
 
 
@@ -137,9 +135,9 @@ def test_what_is_no_operation_counts_too(limited: Service) -> None:
     check_limited(answers[5])
 
 
-def test_no_limit_where_it_is_turned_off(demo_data: Path, trained: Path) -> None:
+def test_no_limit_where_it_is_turned_off(demo_data: Path, state: Path) -> None:
     options = ("--rate-limit-requests", "0", "--rate-limit-cost", "0")
-    with serving(demo_data, trained, *options) as service, caller(service) as client:
+    with serving(demo_data, state, *options) as service, caller(service) as client:
         assert {ask(client).status_code for _ in range(50)} == {200}
 
 
@@ -174,9 +172,9 @@ def test_store_is_no_option_since_others_see_those(tmp_path: Path) -> None:
     assert "No such option" in done.stderr
 
 
-def test_callers_do_not_choose_where_they_call_from(demo_data: Path, trained: Path) -> None:
+def test_callers_do_not_choose_where_they_call_from(demo_data: Path, state: Path) -> None:
     options = ("--rate-limit-requests", "3")
-    with serving(demo_data, trained, *options) as service, caller(service, "127.0.0.2") as client:
+    with serving(demo_data, state, *options) as service, caller(service, "127.0.0.2") as client:
         statuses = [
             client.post(
                 "/graphql", json={"query": MODEL}, headers={"X-Forwarded-For": f"10.0.0.{n}"}
@@ -186,9 +184,9 @@ def test_callers_do_not_choose_where_they_call_from(demo_data: Path, trained: Pa
     assert [answer.status_code for answer in statuses] == [200] * 3 + [429] * 2
 
 
-def test_whoever_tries_tokens_is_counted_by_their_address(demo_data: Path, trained: Path) -> None:
+def test_whoever_tries_tokens_is_counted_by_their_address(demo_data: Path, state: Path) -> None:
     options = ("--rate-limit-requests", "3")
-    with serving(demo_data, trained, *options) as service, caller(service, "127.0.0.2") as client:
+    with serving(demo_data, state, *options) as service, caller(service, "127.0.0.2") as client:
         statuses = [
             client.post("/graphql", json={"query": MODEL}, headers={"Authorization": f"Bearer {n}"})
             for n in range(5)
@@ -221,11 +219,11 @@ def store(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def test_all_workers_count_together_in_redis(
-    store: RedisServer, demo_data: Path, trained: Path
+    store: RedisServer, demo_data: Path, state: Path
 ) -> None:
     options = ("--workers", "2", "--rate-limit-requests", "20")
     statuses: list[int] = []
-    with serving(demo_data, trained, *options, JOBREC_RATE_LIMIT_STORE=store.url) as service:
+    with serving(demo_data, state, *options, JOBREC_RATE_LIMIT_STORE=store.url) as service:
         for _ in range(60):  # a connection each, so that both workers get some
             with caller(service, "127.0.0.2") as client:
                 answer = ask(client)
@@ -241,11 +239,11 @@ def test_all_workers_count_together_in_redis(
 
 @pytest.mark.parametrize("fate", ["killed", "hanging"])
 def test_without_redis_everybody_is_let_through_and_the_log_says_so_once(
-    fate: str, store: RedisServer, demo_data: Path, trained: Path
+    fate: str, store: RedisServer, demo_data: Path, state: Path
 ) -> None:
     with (
         serving(
-            *(demo_data, trained, "--rate-limit-requests", "3"), JOBREC_RATE_LIMIT_STORE=store.url
+            *(demo_data, state, "--rate-limit-requests", "3"), JOBREC_RATE_LIMIT_STORE=store.url
         ) as service,
         caller(service, "127.0.0.2") as client,
     ):
@@ -272,10 +270,10 @@ def test_without_redis_everybody_is_let_through_and_the_log_says_so_once(
 
 
 def test_a_store_that_is_away_at_the_start_keeps_nobody_from_serving(
-    demo_data: Path, trained: Path
+    demo_data: Path, state: Path
 ) -> None:
     store = f"redis://:secret@127.0.0.1:{free_port()}/0"
-    with serving(demo_data, trained, JOBREC_RATE_LIMIT_STORE=store) as service:
+    with serving(demo_data, state, JOBREC_RATE_LIMIT_STORE=store) as service:
         assert service.data_of(MODEL)["model"]["version"]
         log = service.log.read_text()
     assert "the store of the rate limits does not answer" in log

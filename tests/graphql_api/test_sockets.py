@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from tests.conftest import Service, jobrec, serving
+from tests.conftest import NewState, Service, serving
 
 pytestmark = pytest.mark.slow
 
@@ -63,13 +63,11 @@ class Socket:
 
 
 @pytest.fixture(scope="module")
-def bounded(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def bounded(demo_data: Path, new_state: NewState) -> Iterator[Service]:
     """Run a service with narrow bounds, whose trainings end only when they are cancelled."""
-    state = tmp_path_factory.mktemp("sockets") / "state"
-    jobrec("train", "--data", demo_data, "--state", state)
     options = ["--ws-connections", "5", "--ws-connections-per-address", "3"]
     options += ["--ws-idle-seconds", str(IDLE_SECONDS), "--iterations", "10000"]
-    with serving(demo_data, state, *options, "--hold-out", "0") as running:
+    with serving(demo_data, new_state(), *options, "--hold-out", "0") as running:
         yield running
         log = running.log.read_text()
     assert "Traceback" not in log, log

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import jobrec, serving
+from tests.conftest import NewState, serving
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def state(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def state(new_state: NewState) -> Path:
     """Return the state of a service with a model."""
-    folder = tmp_path_factory.mktemp("stopping") / "state"
-    jobrec("train", "--data", demo_data, "--state", folder)
-    return folder
+    return new_state()
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

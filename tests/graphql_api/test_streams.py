@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 from adapters.runs import SqliteTrainingRuns
 from domain.ports import Begun
 from domain.runs import RunRequest
-from tests.conftest import Service, jobrec, serving
+from tests.conftest import NewState, Service, serving
 
 pytestmark = pytest.mark.slow
 
@@ -47,12 +47,10 @@ Open = Callable[[str], Stream]
 
 
 @pytest.fixture(scope="module")
-def bounded(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def bounded(demo_data: Path, new_state: NewState) -> Iterator[Service]:
     """Run a service that holds few connections."""
-    state = tmp_path_factory.mktemp("streams") / "state"
-    jobrec("train", "--data", demo_data, "--state", state)
     options = ["--ws-connections", "4", "--ws-connections-per-address", "2"]
-    with serving(demo_data, state, *options) as running:
+    with serving(demo_data, new_state(), *options) as running:
         yield running
         log = running.log.read_text()
     assert "Traceback" not in log, log

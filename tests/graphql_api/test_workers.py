@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Service, jobrec, serving
+from tests.conftest import NewState, Service, jobrec, serving
 from tests.graphql_api.test_service import ONE_RUN, RETRAIN, ended
 
 pytestmark = [
@@ -152,9 +152,8 @@ def _listening(service: Service) -> str:
 
 
 @pytest.fixture(scope="module")
-def two(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    state = tmp_path_factory.mktemp("two") / "state"
-    with serving(demo_data, state, "--workers", "2") as service:
+def two(demo_data: Path, new_state: NewState) -> Iterator[Service]:
+    with serving(demo_data, new_state(), "--workers", "2") as service:
         yield service
 
 
@@ -298,8 +297,8 @@ def test_counts_add_up_over_the_workers_and_each_tells_the_whole(workers: list[W
     assert [worker.counted("similarJobs") for worker in (*workers, *workers)] == [expected] * 4
 
 
-def test_counts_stay_when_a_worker_dies(demo_data: Path, tmp_path: Path) -> None:
-    with serving(demo_data, tmp_path / "state", "--workers", "2") as service:
+def test_counts_stay_when_a_worker_dies(demo_data: Path, new_state: NewState) -> None:
+    with serving(demo_data, new_state(), "--workers", "2") as service:
         victim, other = workers_of(service)
         for job in range(1, 5):
             victim.ask(f"{{ similarJobs(jobId: {job}) {{ job {{ id }} }} }}")
@@ -315,14 +314,16 @@ def test_counts_stay_when_a_worker_dies(demo_data: Path, tmp_path: Path) -> None
             assert worker.counted("similarJobs") == {"OK": 4}
 
 
-def test_runs_are_known_after_a_restart_to_every_worker(demo_data: Path, tmp_path: Path) -> None:
-    listed = "{ trainingRuns { id status note phase } }"
-    with serving(demo_data, tmp_path / "state", "--workers", "2") as service:
+def test_runs_are_known_after_a_restart_to_every_worker(
+    demo_data: Path, new_state: NewState
+) -> None:
+    listed, state = "{ trainingRuns { id status note phase } }", new_state()
+    with serving(demo_data, state, "--workers", "2") as service:
         begun = service.data_of(RETRAIN, admin=True, input={"note": "kept"})["retrain"]
         run = ended(service, begun["run"]["id"])
         runs = service.data_of(listed, admin=True)["trainingRuns"]
     assert [known["note"] for known in runs] == ["kept", None]
-    with serving(demo_data, tmp_path / "state", "--workers", "2") as service:
+    with serving(demo_data, state, "--workers", "2") as service:
         for worker in workers_of(service):
             assert worker.ask(ONE_RUN, id=run["id"])["trainingRun"] == run
             assert worker.ask(listed)["trainingRuns"] == runs
