@@ -14,7 +14,6 @@ import numpy as np
 from dependency_injector import containers, providers
 
 from adapters.content import TextModel, TextTrainer
-from adapters.factors import FactorRecommender
 from adapters.jsonl import (
     JsonlActivityLog,
     JsonlCatalog,
@@ -25,7 +24,6 @@ from adapters.jsonl import (
 )
 from adapters.live_log import JsonlRecentActivities
 from adapters.lmdb_catalog import LmdbCatalog
-from adapters.neighbours import Neighbours
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from application.cataloguing import Cataloguing
@@ -73,6 +71,7 @@ from graphql_api.tokens import ApiTokens
 if TYPE_CHECKING:
     # Serving does without the libraries that only training needs
     from adapters.als import AlsTrainer
+    from adapters.neighbours import Neighbours
 
     # Learning does without the libraries that only serving needs
     from graphql_api.auth import Authenticator
@@ -85,6 +84,7 @@ def _now() -> datetime:
 def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
     """Return the trainer that a stored model's record names."""
     from adapters.als import AlsParameters, AlsTrainer
+    from adapters.neighbours import Neighbours
 
     if parameters["name"] not in {"als", "blend"}:
         raise TrainingError(f"this release has no trainer {parameters['name']!r}")
@@ -97,6 +97,9 @@ def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
 
 def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommender:
     """Return what the trainer that a stored model's record names has learned."""
+    # Commands that neither learn nor rank do without SciPy
+    from adapters.factors import FactorRecommender
+
     if parameters["name"] not in {"als", "blend"}:
         raise SnapshotCorrupt(f"this release has no trainer {parameters['name']!r}")
     return FactorRecommender.from_arrays(arrays, parameters)
@@ -117,6 +120,8 @@ def _als(settings: Settings) -> AlsTrainer:
 
 
 def _trainer(settings: Settings) -> Trainer:
+    from adapters.neighbours import Neighbours
+
     neighbours = Neighbours(settings.neighbour_weight, settings.neighbours)
     trend = Trend(settings.trend, settings.trend_half_life_days)
     return _blended(_als(settings), neighbours, trend)
