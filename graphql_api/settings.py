@@ -169,11 +169,11 @@ class Settings(BaseSettings):
         None, description="TOML file of settings of learning, as tune writes it"
     )
     factors: int = Field(64, description="ALS: length of the vectors")
-    regularization: float = Field(0.05, description="ALS: weight of the vectors' length")
-    alpha: float = Field(2.0, description="ALS: confidence = alpha x score")
+    regularization: float = Field(0.3, description="ALS: weight of the vectors' length")
+    alpha: float = Field(4.0, description="ALS: confidence = alpha x score")
     iterations: int = Field(15, description="ALS: passes over users and jobs")
     neighbour_weight: float = Field(
-        0.4, description="what neighbours of a person's jobs add to scores; 0: nothing"
+        0.8, description="what neighbours of a person's jobs add to scores; 0: nothing"
     )
     neighbours: int = Field(100, description="so many neighbours of each job are kept")
     trend: float = Field(

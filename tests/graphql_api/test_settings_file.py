@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from adapters.als import AlsParameters, AlsTrainer
 from domain.errors import InputError
+from domain.scoring import ScoringPolicy
 from domain.tuning import NEIGHBOURHOOD
+from graphql_api.container import Container
 from graphql_api.settings import IN_FILE, SHAPING, Settings
 from graphql_api.settings_file import as_settings_file
 from tests.conftest import jobrec
+
+REFERENCE = Path(__file__).parents[2] / "examples" / "reference.toml"
 
 
 def file_of(folder: Path, text: str) -> Path:
@@ -156,3 +161,10 @@ def test_tune_writes_a_file_that_train_takes_and_a_bound_is_blamed_on_its_file(
     refused = jobrec("train", *where, "--settings", out, check=False)
     assert refused.returncode == 2
     assert "learning.toml: factors 0 is not in 1..4096" in refused.stderr
+
+
+def test_the_reference_is_als_alone_with_the_replaced_services_parameters() -> None:
+    settings = Settings(settings=REFERENCE)  # type: ignore[call-arg] # pydantic fills the rest
+    container = Container(settings=settings)
+    assert container.trainer().parameters == AlsTrainer(AlsParameters()).parameters
+    assert container.scoring() == ScoringPolicy.funnel()
