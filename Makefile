@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 DATA ?= dataset
 
+# The tests start hundreds of processes, which shall not compile the same sources each
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help serve check test bench clean
 
@@ -31,7 +34,7 @@ check: .venv/installed
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 test: check
-	$(BIN)/python -m pytest -q -n 2 -m slow
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m slow
 
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"

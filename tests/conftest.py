@@ -31,6 +31,9 @@ START_SECONDS = 60
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+# Hundreds of processes shall not compile the same sources each
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Every call has a connection of its own, so that each worker of a service gets its share; the
 # client is one, for loading the authorities of TLS takes longer than most answers
 CLIENT = httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
@@ -83,8 +86,6 @@ def jobrec(
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("JOBREC_")}
-    # Hundreds of processes shall not compile the same sources each
-    own.pop("PYTHONDONTWRITEBYTECODE", None)
     # Types of employers take seconds of every training; the tests that want them say so
     own = {"JOBREC_EMPLOYERS": "off", **own}
     return {**own, "PYTHONWARNINGS": "default", **extra}
