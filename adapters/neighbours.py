@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,47 +64,48 @@ class Neighbours:
 
     def learn(self, known: Interactions) -> Neighbourhood:
         """Find the neighbours of all jobs."""
-        return Neighbourhood(
-            binary(known.indices, known.indptr, known.shape),
-            nearest(known, self.nearest),
-            self.weight,
-        )
+        return Neighbourhood(known.indptr, known.indices, nearest(known, self.nearest), self.weight)
 
 
 class Neighbourhood:
     """Neighbours that were learned, and whose jobs they belong to.
 
     Args:
-        profiles: shape (users, jobs), 1 for each job that a person did.
+        indptr: shape (users + 1,), where each person's jobs begin; may be memory-mapped.
+        indices: shape (entries,), the jobs; may be memory-mapped.
         nearest: shape (jobs, jobs), row by row the cosines of a job's neighbours.
         weight: see `Neighbours`.
     """
 
-    def __init__(self, profiles: csr_matrix, nearest: csr_matrix, weight: float) -> None:
-        self._profiles = profiles
+    def __init__(
+        self,
+        indptr: NDArray[np.integer],
+        indices: NDArray[np.integer],
+        nearest: csr_matrix,
+        weight: float,
+    ) -> None:
+        self._indptr = indptr
+        self._indices = indices
         self._nearest = nearest
         self._weight = np.float32(weight)
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, weight: float) -> Neighbourhood:
-        """Return the neighbourhood of a stored model, whose interactions are the profiles.
+        """Return the neighbourhood of a stored model, beside whose interactions it lies.
 
         Raises:
             SnapshotCorrupt: an array is missing, or they do not fit together.
         """
         try:
-            shape = len(arrays["user_ids"]), len(arrays["job_ids"])
-            parts = (arrays[f"nearest_{part}"] for part in ("data", "indices", "indptr"))
-            return cls(
-                binary(arrays["indices"], arrays["indptr"], shape),
-                csr_matrix(tuple(parts), shape=(shape[1], shape[1])),
-                weight,
-            )
+            jobs = len(arrays["job_ids"])
+            parts = tuple(arrays[f"nearest_{part}"] for part in ("data", "indices", "indptr"))
+            near = csr_matrix(parts, shape=(jobs, jobs))
+            return cls(arrays["indptr"], arrays["indices"], near, weight)
         except (KeyError, ValueError) as error:
             raise SnapshotCorrupt(f"the snapshot holds no usable neighbours: {error}") from error
 
     def arrays(self) -> Arrays:
-        """Return the neighbours as named arrays; the profiles are the model's interactions."""
+        """Return the neighbours as named arrays; who did what, the model's interactions tell."""
         return {
             f"nearest_{part}": getattr(self._nearest, part)
             for part in ("data", "indices", "indptr")
@@ -112,41 +113,31 @@ class Neighbourhood:
 
     def with_jobs(self, count: int) -> Neighbourhood:
         """Return the same with so many further jobs, which are nobody's neighbours."""
-        users, jobs = self._profiles.shape
-        indptr = np.concatenate([self._nearest.indptr, [self._nearest.indptr[-1]] * count])
-        return Neighbourhood(
-            csr_matrix(
-                (self._profiles.data, self._profiles.indices, self._profiles.indptr),
-                shape=(users, jobs + count),
-            ),
-            csr_matrix(
-                (self._nearest.data, self._nearest.indices, indptr),
-                shape=(jobs + count, jobs + count),
-            ),
-            float(self._weight),
-        )
+        jobs, near = self._nearest.shape[0] + count, self._nearest
+        indptr = np.append(near.indptr, np.full(count, near.indptr[-1]))
+        wider = csr_matrix((near.data, near.indices, indptr), shape=(jobs, jobs))
+        return Neighbourhood(self._indptr, self._indices, wider, float(self._weight))
 
     def of_users(self, users: IndexArray) -> csr_matrix:
         """Return what people's scores gain, shape (n, jobs)."""
-        return self._gains(self._profiles[users])
+        starts, ends = self._indptr[users], self._indptr[users + 1]
+        return self.of_jobs([self._indices[row] for row in map(slice, starts, ends)])
 
-    def of_jobs(self, histories: list[IndexArray]) -> csr_matrix:
+    def of_jobs(self, histories: Sequence[NDArray[np.integer]]) -> csr_matrix:
         """Return the same for people who did jobs, shape (n, jobs)."""
-        indptr = np.cumsum([0, *map(len, histories)])
-        jobs = np.concatenate([np.empty(0, dtype=np.int64), *histories])
-        return self._gains(binary(jobs, indptr, (len(histories), self._nearest.shape[0])))
+        lengths = [len(history) for history in histories]
+        jobs = np.concatenate([np.empty(0, dtype=np.int32), *histories])
+        done = binary(jobs, np.cumsum([0, *lengths]), (len(histories), self._nearest.shape[0]))
+        gains = done @ self._nearest
+        scales = self._weight / np.sqrt(np.maximum(1, lengths).astype(np.float32))
+        gains.data *= np.repeat(scales, np.diff(gains.indptr))
+        return gains
 
     def contributions(self, history: IndexArray, jobs: IndexArray) -> FloatArray:
         """Return what each job of a history adds to the scores of jobs, shape (jobs, history)."""
         scale = self._weight / np.sqrt(np.float32(len(history)))
         added: FloatArray = scale * self._nearest[history][:, jobs].toarray().T
         return added
-
-    def _gains(self, profiles: csr_matrix) -> csr_matrix:
-        gains = profiles @ self._nearest
-        jobs = np.maximum(1, np.diff(profiles.indptr)).astype(np.float32)
-        gains.data *= np.repeat(self._weight / np.sqrt(jobs), np.diff(gains.indptr))
-        return gains
 
 
 def binary(

@@ -194,7 +194,7 @@ def test_a_blend_outlives_storing_beside_its_interactions() -> None:
         assert before.scores.tolist() == after.scores.tolist()
 
 
-@pytest.mark.parametrize("missing", ["nearest_data", "nearest_indptr", "user_ids"])
+@pytest.mark.parametrize("missing", ["nearest_data", "nearest_indptr", "job_ids"])
 def test_a_blend_without_one_of_its_arrays_is_refused(missing: str) -> None:
     known, trainer = interactions(), BlendTrainer(PLAIN, NEIGHBOURS, TREND)
     arrays = {**known.arrays(), **trainer.fit(known, 1, nobody).arrays()}
@@ -250,7 +250,7 @@ def test_values_out_of_bounds_are_refused(weight: float, count: int, name: str) 
 
 
 def test_neighbours_of_nobody_add_nothing() -> None:
-    empty = Neighbourhood(binary(NOTHING, np.zeros(2, np.int64), (1, 3)), nearest_of_none(3), 1.0)
+    empty = Neighbourhood(np.zeros(2, np.int64), NOTHING, nearest_of_none(3), 1.0)
     assert empty.of_users(np.array([0])).toarray().tolist() == [[0, 0, 0]]
     assert empty.of_jobs([]).shape == (0, 3)
 
