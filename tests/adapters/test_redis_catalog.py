@@ -477,13 +477,19 @@ def test_killed_at_any_moment_an_import_leaves_the_old_or_the_new_and_all_acknow
 ) -> None:
     random = np.random.default_rng(7)
     fork = multiprocessing.get_context("fork")
-    acknowledged = 0
-    for _ in range(30):
+    acknowledged, usual = 0, 0.0
+    for moment in range(31):
         hears, tells = fork.Pipe(duplex=False)
         child = fork.Process(target=import_on_and_on, args=(durable.url, acknowledged, tells))
+        begun = time.monotonic()
         child.start()
         tells.close()
-        time.sleep(random.uniform(0, 0.15))
+        if moment == 0:
+            # How long an import takes tells within what time the moments lie
+            acknowledged = hears.recv()
+            usual = time.monotonic() - begun
+        else:
+            time.sleep(random.uniform(0, max(0.15, 2 * usual)))
         if victim == "server":
             durable.stop()
         child.kill()
@@ -505,7 +511,7 @@ def test_killed_at_any_moment_an_import_leaves_the_old_or_the_new_and_all_acknow
             assert store.counts([JobFilter(title=version)]) == [400]
         own = range(100_001, 100_001 + acknowledged)
         assert set(store.jobs(own)) == set(own)
-    assert acknowledged > 0
+    assert acknowledged > 1
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:

@@ -403,10 +403,14 @@ class TestTradeOff:
         assert recall["none", 0] < 1
 
     def test_longer_lists_are_measured_for_fewer_people(self) -> None:
-        request = EvaluationRequest(split=SplitKind.LAST, ks=(1_000,), with_trade_off=True)
-        found = Bench().evaluate(request).trade_off
-        assert found is not None
-        assert found.people == 16
+        def measured(k: int) -> int:
+            request = EvaluationRequest(split=SplitKind.LAST, ks=(k,), with_trade_off=True)
+            found = Bench().evaluate(request).trade_off
+            assert found is not None
+            return found.people
+
+        assert measured(100) == 163
+        assert measured(130) == 126
 
 
 class TestAuditing:

@@ -146,11 +146,15 @@ def issuer() -> Issuer:
 
 
 @pytest.fixture(scope="module")
-def guarded(demo_data: Path, issuer: Issuer, new_state: NewState) -> Iterator[Guarded]:
+def guarded(
+    demo_data: Path, tmp_path_factory: pytest.TempPathFactory, issuer: Issuer
+) -> Iterator[Guarded]:
+    # Its log tells of a training, too
+    state = tmp_path_factory.mktemp("guarded") / "state"
     options = ("--auth", "required", "--log-level", "debug")
     with (
         publishing(issuer.key_set()) as keys,
-        serving(demo_data, new_state(), *options, JOBREC_JWT_JWKS=keys.url, **JWT) as service,
+        serving(demo_data, state, *options, JOBREC_JWT_JWKS=keys.url, **JWT) as service,
     ):
         yield Guarded(service, issuer, credentials_of(service, issuer))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-MODELS = ["als", "popular", "recent-popular", "item-knn", "last-seen", "random"]
+MODELS = ["blend", "als", "popular", "recent-popular", "item-knn", "last-seen", "random"]
 QUICK = ("--factors", "16", "--iterations", "3", "--threads", "1")
 
 
@@ -59,7 +59,7 @@ def temporal(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
 
 def test_the_file_holds_every_model_by_name_and_which_is_the_default(temporal: Evaluated) -> None:
     record = temporal.record
-    assert record["default"] == "als"
+    assert record["default"] == "blend"
     assert list(record["models"]) == MODELS
     for model in MODELS:
         for name in ("recall@5", "ndcg@20", "gini@5", "diversity@20"):
@@ -76,14 +76,14 @@ def test_planted_tastes_are_found(temporal: Evaluated) -> None:
     assert difference["low"] > 0
     assert difference["p"] <= difference["p_holm"] < 0.05
     taste = {model: each["taste@5"] for model, each in temporal.record["models"].items()}
-    assert taste["als"] > 3 * max(taste["popular"], taste["random"])
+    assert taste["blend"] > 3 * max(taste["popular"], taste["random"])
 
 
 def test_the_table_shows_the_same_figures(temporal: Evaluated) -> None:
     output = temporal.process.stdout
-    als = temporal.record["models"]["als"]
-    low, high = temporal.record["intervals"]["als"]["recall@20"]
-    (row,) = re.findall(rf"^\* als +{als['recall@20']:.4f} .*$", output, re.MULTILINE)
+    blend = temporal.record["models"]["blend"]
+    low, high = temporal.record["intervals"]["blend"]["recall@20"]
+    (row,) = re.findall(rf"^\* blend +{blend['recall@20']:.4f} .*$", output, re.MULTILINE)
     assert f"{low:.4f}-{high:.4f}" in row
     assert "no list holds a job that its person did in the training part" in output
     for group in temporal.record["groups"]:
@@ -95,7 +95,9 @@ def test_the_table_shows_the_same_figures(temporal: Evaluated) -> None:
 def test_what_variety_costs_stands_in_the_file_the_table_and_the_page(temporal: Evaluated) -> None:
     trade_off, page = temporal.record["trade_off"], temporal.page.read_text()
     plain, *others = trade_off["points"]
-    assert plain["metrics"]["ndcg@20"] == pytest.approx(temporal.record["models"]["als"]["ndcg@20"])
+    assert plain["metrics"]["ndcg@20"] == pytest.approx(
+        temporal.record["models"]["blend"]["ndcg@20"]
+    )
     assert {point["knob"] for point in others} == {"spread", "diversity", "max_per_employer"}
     assert f"variety, {trade_off['people']:,} people" in temporal.process.stdout
     assert "What variety costs" in page
@@ -248,7 +250,7 @@ def test_a_stored_model_that_has_seen_the_part_held_out_is_not_measured(
     assert re.search(rf"model {version} was not measured: it has learned", found.process.stdout)
     assert list(found.record["refused"]) == [version]
     assert list(found.record["models"]) == MODELS
-    assert "overlap_with_live@20" in found.record["models"]["als"]
+    assert "overlap_with_live@20" in found.record["models"]["blend"]
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,14 @@ def truth(service: Service, run_id: str) -> dict[str, Any]:
         time.sleep(0.05)
 
 
+def until_gone(run_id: str) -> None:
+    """Wait for the end of a process that has told how its run ended, at a low priority."""
+    deadline = time.monotonic() + 10
+    while trainer_of(run_id) is not None:
+        assert time.monotonic() < deadline, f"the process of run {run_id} is there after 10 s"
+        time.sleep(0.05)
+
+
 def check_models(state: Path, service: Service) -> set[str]:
     """Check every byte of each model that is listed; return their versions."""
     listed = {model["version"] for model in service.data_of(VERSIONS, admin=True)["models"]}
@@ -268,6 +276,7 @@ def test_killed_anywhere_at_any_moment_it_answers_from_one_whole_model_and_runs_
                 assert answered < 1, f"it took {answered:.1f} s to answer after the kill"
 
             run = truth(crashing.service, run_id)
+            until_gone(run_id)
             outcomes[run["status"]] += 1
             listed = check_models(state, crashing.service)
             if run["status"] == "SUCCEEDED":
