@@ -30,6 +30,10 @@ from domain.errors import (
 from domain.ports import Begun, Busy, Clock, KeyReused, Lease, Replayed, TrainingRuns
 from domain.runs import FailureKind, RunRequest, RunStatus, TrainingPhase, TrainingRun
 
+# Made before there are threads: msgspec shows what it knows of a type to others before it is whole,
+# and the first two that decoded at once crashed the process
+_decode = msgspec.json.Decoder(TrainingRun).decode
+
 _PATIENCE = 30.0
 """Seconds to wait for other processes that use the database."""
 
@@ -165,7 +169,7 @@ class SqliteTrainingRuns(TrainingRuns):
                 "SELECT record FROM changes WHERE run_id = ? AND revision > ? ORDER BY revision",
                 (run_id, after),
             )
-            return [msgspec.json.decode(record, type=TrainingRun) for (record,) in rows]
+            return [_decode(record) for (record,) in rows]
 
     def recent(self, count: int) -> list[TrainingRun]:
         """Return the newest runs, newest first."""
@@ -302,7 +306,7 @@ class SqliteTrainingRuns(TrainingRuns):
 
 def _select(database: sqlite3.Connection, condition: str, *values: object) -> list[TrainingRun]:
     rows = database.execute(f"SELECT record FROM runs WHERE {condition}", values)  # noqa: S608 - conditions are constants of this module
-    return [msgspec.json.decode(record, type=TrainingRun) for (record,) in rows]
+    return [_decode(record) for (record,) in rows]
 
 
 def _one(database: sqlite3.Connection, run_id: str) -> TrainingRun:

@@ -63,6 +63,12 @@ class _Live(msgspec.Struct, frozen=True):
     versions: list[str] = []
 
 
+# Before there are threads, as in `adapters.runs`
+_as_live = msgspec.json.Decoder(_Live).decode
+_as_format = msgspec.json.Decoder(_Format).decode
+_as_record = msgspec.json.Decoder(_Record).decode
+
+
 class DirectorySnapshotStore(SnapshotStore):
     """The models under one directory, which is made when the first is written."""
 
@@ -171,7 +177,7 @@ class DirectorySnapshotStore(SnapshotStore):
     def _live(self) -> _Live:
         path = self._folder / "LIVE"
         try:
-            return msgspec.json.decode(path.read_bytes(), type=_Live)
+            return _as_live(path.read_bytes())
         except FileNotFoundError:
             return _Live()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -206,12 +212,12 @@ def _read_record(folder: Path) -> _Record:
 
 def _decoded(encoded: bytes, version: str) -> _Record:
     try:
-        written = msgspec.json.decode(encoded, type=_Format).format
+        written = _as_format(encoded).format
         if written != FORMAT:
             raise SnapshotCorrupt(
                 f"{version} has format {written}; this release reads format {FORMAT}"
             )
-        record = msgspec.json.decode(encoded, type=_Record)
+        record = _as_record(encoded)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SnapshotCorrupt(f"{version}: its manifest is not readable: {error}") from error
     if record.seal() != record.sha256 or record.manifest.version != version:

@@ -57,6 +57,10 @@ class ApiToken(msgspec.Struct, frozen=True):
         return self.expires_at is not None and self.expires_at <= now
 
 
+# Before there are threads, as in `adapters.runs`
+_decode = msgspec.json.Decoder(list[ApiToken]).decode
+
+
 class TokensUnreadable(JobrecError):
     """The file of API tokens cannot be read or written."""
 
@@ -116,7 +120,7 @@ class ApiTokens:
             TokensUnreadable: the file cannot be read.
         """
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=list[ApiToken])
+            return _decode(self._path.read_bytes())
         except FileNotFoundError:
             return []
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

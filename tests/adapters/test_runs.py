@@ -477,3 +477,14 @@ class TestALostRun:
             end(runs, begun)
             ids.append(begun.run.id)
         assert ids == sorted(ids)
+
+
+def test_what_is_decoded_is_known_before_there_are_threads() -> None:
+    # Else the first threads that decode at once crash the process, now and then
+    known = (
+        "from adapters import runs, snapshots; from graphql_api import tokens; "
+        "from domain.runs import Manifest, RunRequest, TrainingRun; "
+        "known = [vars(each).get('__msgspec_cache__') "
+        "for each in (TrainingRun, RunRequest, Manifest)]; assert None not in known, known"
+    )
+    subprocess.run([sys.executable, "-c", known], check=True)
