@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -18,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests import node
 from tests.browser import click, console, find_all, foreign_requests, wait, wait_for_text
-from tests.conftest import Service, free_port
+from tests.conftest import CLIENT, Service, free_port
 
 ROOT = Path(__file__).parents[2]
 SDL = Path("graphql_api") / "schema.graphql"
@@ -81,7 +80,7 @@ def _previewing(project: Path, service_url: str) -> Iterator[str]:
 
 
 def test_it_is_served_under_the_strict_policy(page: str) -> None:
-    policy = httpx.get(page).headers["content-security-policy"]
+    policy = CLIENT.get(page).headers["content-security-policy"]
 
     assert policy == (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "

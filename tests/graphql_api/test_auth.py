@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 from graphql import build_schema
@@ -27,7 +26,7 @@ from graphql_api.auth import PERMISSIONS, Authenticator, Unauthenticated
 from graphql_api.jwts import JwtPolicy, JwtVerifier
 from graphql_api.schema import create_schema
 from graphql_api.tokens import PREFIX, ApiTokens, Scope
-from tests.conftest import NewState, Service, jobrec, serving
+from tests.conftest import CLIENT, NewState, Service, jobrec, serving
 from tests.graphql_api.issuer import (
     AUDIENCE,
     ISSUER,
@@ -373,7 +372,7 @@ def test_credentials_that_are_not_valid_are_refused_where_auth_is_open_too(
     ],
 )
 def test_refusal_says_why(guarded: Guarded, forged: str, says: str) -> None:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{guarded.url}/graphql",
         json={"query": QUERY},
         headers={"Authorization": FORGED[forged](guarded)},
@@ -388,7 +387,7 @@ def test_refusal_says_why(guarded: Guarded, forged: str, says: str) -> None:
 
 
 def test_lack_of_credentials_is_told_before_the_body_is_read(guarded: Guarded) -> None:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{guarded.url}/graphql", content=b"{", headers={"Content-Type": "application/json"}
     )
     assert (answer.status_code, answer.headers["www-authenticate"]) == (
@@ -440,7 +439,7 @@ def test_web_socket_is_closed_at_the_first_operation_after_its_token_was_revoked
 
 def test_page_is_shown_to_those_without_credentials(guarded: Guarded) -> None:
     for path in ("/", "/graphql"):
-        answer = httpx.get(f"{guarded.url}{path}", headers={"Accept": "text/html"})
+        answer = CLIENT.get(f"{guarded.url}{path}", headers={"Accept": "text/html"})
         assert "<title>jobrec</title>" in answer.text
 
 
@@ -575,7 +574,7 @@ def test_keys_that_cannot_be_had_are_no_fault_of_the_caller(
     ):
         keys.content = None
         headers = {"Authorization": f"Bearer {issuer.token(sub='7')}"}
-        answer = httpx.post(f"{service.url}/graphql", json={"query": QUERY}, headers=headers)
+        answer = CLIENT.post(f"{service.url}/graphql", json={"query": QUERY}, headers=headers)
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"
         (error,) = answer.json()["errors"]

@@ -20,7 +20,7 @@ from graphql_api.documents import (
     Documents,
 )
 from graphql_api.settings import TrustedDocuments
-from tests.conftest import NewState, Service, jobrec, serving
+from tests.conftest import CLIENT, NewState, Service, jobrec, serving
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def persisted(document: str, **more: Any) -> dict[str, Any]:
 
 
 def post(service: Service, body: dict[str, Any], **headers: str) -> httpx.Response:
-    return httpx.post(f"{service.url}/graphql", json=body, headers=headers)
+    return CLIENT.post(f"{service.url}/graphql", json=body, headers=headers)
 
 
 def get(service: Service, body: dict[str, Any]) -> httpx.Response:
@@ -52,7 +52,7 @@ def get(service: Service, body: dict[str, Any]) -> httpx.Response:
     parameters = {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()
     }
-    return httpx.get(f"{service.url}/graphql", params=parameters)
+    return CLIENT.get(f"{service.url}/graphql", params=parameters)
 
 
 def over_websocket(service: Service, payload: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def test_named_mutation_does_not_run_by_an_address(strict: Service) -> None:
 
 def test_metrics_tell_of_what_was_refused(strict: Service) -> None:
     post(strict, {"query": OTHER})
-    text = httpx.get(f"{strict.url}/metrics").text
+    text = CLIENT.get(f"{strict.url}/metrics").text
     assert 'jobrec_requests_total{operation="none",outcome="DOCUMENT_NOT_TRUSTED"}' in text
 
 

@@ -22,7 +22,7 @@ from graphql_api.graphiql import assets, page
 from tests.browser import click, console, foreign_requests, network, wait, wait_for_text
 
 if TYPE_CHECKING:
-    from tests.conftest import Service
+    from tests.conftest import CLIENT, Service
 
 STATIC = Path(__file__).parents[2] / "graphql_api" / "static" / "graphiql"
 VERSIONS = json.loads((STATIC / "VERSIONS.json").read_text(encoding="utf-8"))
@@ -308,7 +308,7 @@ def get(path: str, headers: dict[str, str] | None = None) -> httpx.Response:
 
 
 def post(service: Service, body: dict[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.post(f"{service.url}/graphql", json=body, timeout=30).json()
+    answer: dict[str, Any] = CLIENT.post(f"{service.url}/graphql", json=body, timeout=30).json()
     return answer
 
 

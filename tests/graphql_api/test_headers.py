@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.conftest import Service
+from tests.conftest import CLIENT, Service
 
 # Processes of their own take their time
 pytestmark = pytest.mark.slow
@@ -38,13 +37,13 @@ def test_answer_is_not_for_caches_nor_for_guessing(
 ) -> None:
     headers = {"Content-Type": "application/json", **given.get("headers", {})}
     request = {**given, "headers": headers, "timeout": 30}
-    answer = httpx.request(method, service.url + path, **request)
+    answer = CLIENT.request(method, service.url + path, **request)
     assert answer.status_code == status
     assert answer.headers.get_list("cache-control") == ["no-store"]
     assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
 
 
 def test_files_of_the_page_keep_their_own_word_on_caches(service: Service) -> None:
-    page = httpx.get(service.url, headers={"Accept": "text/html"})
+    page = CLIENT.get(service.url, headers={"Accept": "text/html"})
     assert page.headers.get_list("cache-control") == ["no-cache"]
     assert page.headers.get_list("x-content-type-options") == ["nosniff"]

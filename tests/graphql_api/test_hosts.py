@@ -11,13 +11,13 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from tests.conftest import TOKEN, NewState, Service, serving
+from tests.conftest import CLIENT, TOKEN, NewState, Service, serving
 
 QUERY = {"query": "{ model { version } }"}
 
 
 def ask(service: Service, host: str, **headers: str) -> httpx.Response:
-    return httpx.post(f"{service.url}/graphql", json=QUERY, headers={"Host": host, **headers})
+    return CLIENT.post(f"{service.url}/graphql", json=QUERY, headers={"Host": host, **headers})
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "[::1]:8000"])

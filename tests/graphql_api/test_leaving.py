@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 from adapters.runs import SqliteTrainingRuns
 from domain.ports import Begun
 from domain.runs import RunRequest
-from tests.conftest import NewState, Service, serving
+from tests.conftest import CLIENT, NewState, Service, serving
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ def address(service: Service) -> tuple[str, int]:
 
 def counted(service: Service, code: str) -> float:
     """Return how many requests ended with a code, by the service's own count."""
-    text = httpx.get(f"{service.url}/metrics").text
+    text = CLIENT.get(f"{service.url}/metrics").text
     found = re.search(rf'jobrec_requests_total{{operation="none",outcome="{code}"}} (\S+)', text)
     return 0 if found is None else float(found[1])
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 from graphql import get_introspection_query, parse
 
 from graphql_api.limits import Limits, violations
-from tests.conftest import Service
+from tests.conftest import CLIENT, Service
 
 JSON = {"Content-Type": "application/json"}
 LATIN = "application/json; charset=latin1"
@@ -77,7 +76,7 @@ def test_document_within_the_limits_passes(query: str) -> None:
 
 def test_named_operation_of_several_is_the_one_that_runs(service: Service) -> None:
     query = "query A { model { version } } query B { model { users } }"
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql", json={"query": query, "operationName": "B"}
     ).json()
     assert list(answer["data"]["model"]) == ["users"]
@@ -109,7 +108,7 @@ def test_named_operation_of_several_is_the_one_that_runs(service: Service) -> No
 def test_request_that_cannot_be_answered_is_refused_as_json(
     service: Service, method: str, headers: dict[str, str], status: int, code: str
 ) -> None:
-    answer = httpx.request(
+    answer = CLIENT.request(
         method, f"{service.url}/graphql", content=b'{"query": "{ __typename }"}', headers=headers
     )
     assert answer.status_code == status
@@ -138,7 +137,7 @@ def test_request_that_cannot_be_answered_is_refused_as_json(
 def test_answer_comes_in_the_media_type_and_status_that_the_client_prefers(
     service: Service, accept: str, media_type: str, status: int
 ) -> None:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql", json={"query": "{ nope }"}, headers={"Accept": accept}
     )
     assert answer.headers["content-type"].split(";")[0] == media_type
@@ -167,7 +166,7 @@ def test_answer_comes_in_the_media_type_and_status_that_the_client_prefers(
 def test_events_are_for_those_who_prefer_them(
     service: Service, accept: str, media_type: str
 ) -> None:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql",
         json={"query": "{ model { version } }"},
         headers={"Accept": accept},
@@ -187,7 +186,7 @@ def test_events_are_for_those_who_prefer_them(
 def test_subscription_is_refused_to_who_prefers_a_single_answer(
     service: Service, accept: str
 ) -> None:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql",
         json={"query": 'subscription { trainingRun(id: "x") { id } }'},
         headers={"Accept": accept},
@@ -207,7 +206,7 @@ def test_subscription_is_refused_to_who_prefers_a_single_answer(
 def test_headers_too_large_are_refused_before_they_are_read(
     service: Service, headers: dict[str, str]
 ) -> None:
-    answer = httpx.post(f"{service.url}/graphql", content=b"{}", headers=headers)
+    answer = CLIENT.post(f"{service.url}/graphql", content=b"{}", headers=headers)
     assert answer.status_code == 431
     (error,) = answer.json()["errors"]
     assert error["extensions"] == {"code": "HEADERS_TOO_LARGE"}
@@ -229,7 +228,7 @@ def test_headers_too_large_are_refused_before_they_are_read(
 def test_content_type_is_taken_by_its_meaning(
     service: Service, content_type: str, status: int
 ) -> None:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql",
         content=b'{"query": "{ model { version } }"}',
         headers={"Content-Type": content_type},
@@ -239,7 +238,7 @@ def test_content_type_is_taken_by_its_meaning(
 
 
 def test_what_is_not_acceptable_is_echoed_in_short(service: Service) -> None:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql", json={}, headers={"Accept": "audio/" + "x" * 9_000}
     )
     assert answer.status_code == 406

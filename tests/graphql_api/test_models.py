@@ -25,7 +25,7 @@ import pytest
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from domain.runs import RunStatus, TrainingRun
-from tests.conftest import START_SECONDS, TOKEN, Service, free_port, jobrec, serving
+from tests.conftest import CLIENT, START_SECONDS, TOKEN, Service, free_port, jobrec, serving
 from tests.graphql_api.test_kill import command as command_of
 from tests.graphql_api.test_kill import descendants
 
@@ -105,7 +105,7 @@ def until_live(service: Service, version: str) -> None:
 def lists(service: Service) -> bytes:
     """Return the body that answers 50 people at once."""
     people = [str(user) for user in range(1, 51)]
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql",
         json={"query": BATCH, "variables": {"users": people}},
         timeout=30,
@@ -443,7 +443,7 @@ def test_newest_good_model_answers_where_the_live_one_is_damaged(
 
     with serving(demo_data, tmp_path / "state") as service:
         assert live(service) == older
-        ready = httpx.get(f"{service.url}/readyz")
+        ready = CLIENT.get(f"{service.url}/readyz")
         assert ready.status_code == 200
         assert ready.json()["model"] == older
         (reason,) = ready.json()["reasons"]
@@ -468,7 +468,7 @@ def not_ready(data: Path, state: Path) -> Iterator[Service]:
     def is_alive() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            return bool(httpx.get(f"{service.url}/healthz").json() == {"alive": True})
+            return bool(CLIENT.get(f"{service.url}/healthz").json() == {"alive": True})
         except httpx.TransportError:
             return False
 
@@ -486,7 +486,7 @@ def test_without_a_usable_model_it_says_so_until_one_is_trained(data: Path, stat
     damage(state, manifest.version)
 
     with not_ready(data, state) as service:
-        ready = httpx.get(f"{service.url}/readyz")
+        ready = CLIENT.get(f"{service.url}/readyz")
         assert ready.status_code == 503
         assert ready.json()["ready"] is False
         (reason,) = ready.json()["reasons"]
@@ -498,7 +498,7 @@ def test_without_a_usable_model_it_says_so_until_one_is_trained(data: Path, stat
         run = retrain(service)
 
         assert (run["status"], run["promoted"]) == ("SUCCEEDED", True)
-        ready = httpx.get(f"{service.url}/readyz")
+        ready = CLIENT.get(f"{service.url}/readyz")
         assert (ready.status_code, ready.json()) == (
             200,
             {"ready": True, "model": run["id"], "reasons": []},

@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from tests.conftest import NewState, Service, jobrec, serving
+from tests.conftest import CLIENT, NewState, Service, jobrec, serving
 
 # Processes of their own take their time
 pytestmark = pytest.mark.slow
@@ -34,11 +34,11 @@ def preflight(service: Service, origin: str, method: str = "POST") -> httpx.Resp
         "Access-Control-Request-Method": method,
         "Access-Control-Request-Headers": "authorization, content-type",
     }
-    return httpx.options(f"{service.url}/graphql", headers=headers)
+    return CLIENT.options(f"{service.url}/graphql", headers=headers)
 
 
 def post(service: Service, origin: str, **headers: str) -> httpx.Response:
-    return httpx.post(f"{service.url}/graphql", json=QUERY, headers={"Origin": origin, **headers})
+    return CLIENT.post(f"{service.url}/graphql", json=QUERY, headers={"Origin": origin, **headers})
 
 
 @pytest.mark.parametrize("origin", [LISTED, "http://localhost:5173"])
@@ -118,7 +118,7 @@ def test_what_is_no_origin_is_told_at_start(origins: str, tmp_path: Path) -> Non
 )
 @pytest.mark.parametrize("accept", ["application/json", "*/*", "text/event-stream"])
 def test_link_cannot_change_anything(service: Service, query: str, accept: str) -> None:
-    answer = httpx.get(
+    answer = CLIENT.get(
         f"{service.url}/graphql",
         params={"query": query},
         headers={"Authorization": f"Bearer {service.admin_token}", "Accept": accept},
@@ -132,7 +132,7 @@ def test_link_cannot_change_anything(service: Service, query: str, accept: str) 
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
 def test_form_of_another_page_cannot_post(service: Service, content_type: str) -> None:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql",
         content='{"query": "{ model { version } }"}',
         headers={"Content-Type": content_type},
@@ -143,8 +143,8 @@ def test_form_of_another_page_cannot_post(service: Service, content_type: str) -
 def test_page_of_a_foreign_site_does_not_even_make_a_query_run(service: Service) -> None:
     headers = {"Sec-Fetch-Site": "cross-site", "Accept": "*/*"}
     for answer in (
-        httpx.get(f"{service.url}/graphql", headers=headers, params=QUERY),
-        httpx.post(f"{service.url}/graphql", headers=headers, json=QUERY),
+        CLIENT.get(f"{service.url}/graphql", headers=headers, params=QUERY),
+        CLIENT.post(f"{service.url}/graphql", headers=headers, json=QUERY),
     ):
         assert answer.status_code == 403
         (error,) = answer.json()["errors"]
@@ -153,5 +153,5 @@ def test_page_of_a_foreign_site_does_not_even_make_a_query_run(service: Service)
 
 def test_link_of_a_foreign_site_shows_the_page(service: Service) -> None:
     headers = {"Sec-Fetch-Site": "cross-site", "Accept": "text/html"}
-    answer = httpx.get(f"{service.url}/graphql", headers=headers)
+    answer = CLIENT.get(f"{service.url}/graphql", headers=headers)
     assert "<title>jobrec</title>" in answer.text

@@ -20,7 +20,7 @@ from domain.model import User
 from graphql_api.app import create_app
 from graphql_api.container import Container
 from graphql_api.settings import Settings
-from tests.conftest import TOKEN, free_port
+from tests.conftest import CLIENT, TOKEN, free_port
 from tests.fakes import FakeCatalog
 from tests.graphql_api.graph import adverts, store_model
 
@@ -93,10 +93,10 @@ def test_no_request_fails_in_an_outage_and_answers_are_whole_again_after_it(
         before = load(url)
         catalog.is_down = True
         during = load(url)
-        ready = httpx.get(f"{url}/readyz")
+        ready = CLIENT.get(f"{url}/readyz")
         catalog.is_down = False
         after = load(url)
-        metrics = httpx.get(f"{url}/metrics").text
+        metrics = CLIENT.get(f"{url}/metrics").text
 
     assert not any("errors" in answer for answer in before + during + after)
     assert all(map(is_whole, before))

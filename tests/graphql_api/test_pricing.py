@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 
 from graphql_api.pricing import price
 from graphql_api.schema import create_schema
-from tests.conftest import Service
+from tests.conftest import CLIENT, Service
 
 SCHEMA = create_schema()._schema  # noqa: SLF001 - strawberry shows the schema it made nowhere else
 BUDGET = 250_000
@@ -141,7 +141,7 @@ def test_introspection_is_affordable() -> None:
 def test_every_answer_tells_its_price(service: Service) -> None:
     answer = service.post("{ recommendations(userId: 1, first: 3) { items { rank score } } }")
     assert answer["extensions"] == {"cost": {"requested": 21, "budget": BUDGET}}
-    text = httpx.get(f"{service.url}/metrics").text
+    text = CLIENT.get(f"{service.url}/metrics").text
     assert 'jobrec_cost_total{operation="recommendations"}' in text
 
 

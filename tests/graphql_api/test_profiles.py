@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from graphql import build_client_schema, get_introspection_query
 
 from graphql_api.profiles import without_suggestion
-from tests.conftest import NewState, Service, serving
+from tests.conftest import CLIENT, NewState, Service, serving
 
 # Processes of their own take their time
 pytestmark = pytest.mark.slow
@@ -45,14 +44,14 @@ def codes(answer: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("path", ["/", "/graphiql/main.js", "/graphiql/", "/elsewhere"])
 def test_production_shows_no_page(production: Service, path: str) -> None:
-    answer = httpx.get(f"{production.url}{path}", headers={"Accept": "text/html"})
+    answer = CLIENT.get(f"{production.url}{path}", headers={"Accept": "text/html"})
     assert answer.status_code == 404
     assert codes(answer.json()) == ["NOT_FOUND"]
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json", "text/event-stream"])
 def test_production_answers_graphql_by_post_only(production: Service, accept: str) -> None:
-    answer = httpx.get(
+    answer = CLIENT.get(
         f"{production.url}/graphql",
         params={"query": "{ model { version } }"},
         headers={"Accept": accept},
@@ -64,7 +63,7 @@ def test_production_answers_graphql_by_post_only(production: Service, accept: st
 
 def test_production_still_streams_by_post(production: Service) -> None:
     query = 'subscription { trainingRun(id: "none") { id } }'
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{production.url}/graphql",
         json={"query": query},
         headers={"Accept": "text/event-stream"},
@@ -77,15 +76,15 @@ def test_production_still_streams_by_post(production: Service) -> None:
 @pytest.mark.parametrize("query", QUESTIONS)
 def test_production_tells_the_schema_to_admins_only(production: Service, query: str) -> None:
     body = {"query": query, "operationName": "Q" if " Q " in query else None}
-    refused = httpx.post(f"{production.url}/graphql", json=body).json()
+    refused = CLIENT.post(f"{production.url}/graphql", json=body).json()
     assert codes(refused) == ["INTROSPECTION_DISABLED"]
     assert "data" not in refused
 
     headers = {"Authorization": f"Bearer {production.admin_token}"}
-    told = httpx.post(f"{production.url}/graphql", json=body, headers=headers).json()
+    told = CLIENT.post(f"{production.url}/graphql", json=body, headers=headers).json()
     assert "errors" not in told
     # The cache of validated documents knows no callers
-    assert codes(httpx.post(f"{production.url}/graphql", json=body).json()) == codes(refused)
+    assert codes(CLIENT.post(f"{production.url}/graphql", json=body).json()) == codes(refused)
 
 
 def test_production_says_what_type_a_thing_is(production: Service) -> None:
@@ -127,11 +126,11 @@ def test_suggestion_is_cut_out_of_a_message(message: str, shown: str) -> None:
 
 
 def test_dev_shows_page_and_schema_and_takes_queries_by_get(service: Service) -> None:
-    assert "<title>jobrec</title>" in httpx.get(f"{service.url}/").text
-    page = httpx.get(f"{service.url}/graphql", headers={"Accept": "text/html"})
+    assert "<title>jobrec</title>" in CLIENT.get(f"{service.url}/").text
+    page = CLIENT.get(f"{service.url}/graphql", headers={"Accept": "text/html"})
     assert "<title>jobrec</title>" in page.text
     assert build_client_schema(service.data_of(get_introspection_query())).query_type  # type: ignore[arg-type] # what introspection gives
-    answer = httpx.get(f"{service.url}/graphql", params={"query": "{ model { version } }"})
+    answer = CLIENT.get(f"{service.url}/graphql", params={"query": "{ model { version } }"})
     assert answer.json()["data"]["model"]["version"]
-    missing = httpx.get(f"{service.url}/elsewhere")
+    missing = CLIENT.get(f"{service.url}/elsewhere")
     assert (missing.status_code, codes(missing.json())) == (404, ["NOT_FOUND"])

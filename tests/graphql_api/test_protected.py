@@ -9,14 +9,13 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from graphql import GraphQLInputObjectType, GraphQLObjectType, build_schema
 
 from adapters.demo import write_demo
 from graphql_api.schema import create_schema
-from tests.conftest import Service, jobrec, serving
+from tests.conftest import CLIENT, Service, jobrec, serving
 
 PROXIES = ["school_type", "languages", "university", "first_name", "postal_code"]
 FLAGS = ("--factors", "8", "--iterations", "3", "--threads", "1", "--seed", "5")
@@ -89,7 +88,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, S
 
 
 def bodies(service: Service, query: str, **variables: Any) -> bytes:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql",
         json={"query": query, "variables": variables},
         headers={"Authorization": f"Bearer {service.admin_token}"},

@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from graphql_api.rates import MemoryCounters
 from graphql_api.settings import Settings
-from tests.conftest import NewState, Service, free_port, jobrec, serving
+from tests.conftest import CLIENT, NewState, Service, free_port, jobrec, serving
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
@@ -33,9 +33,10 @@ PRICE_OF_LIST = 22
 @contextmanager
 def caller(service: Service, address: str = "127.0.0.1") -> Iterator[httpx.Client]:
     """Call from an address of its own: each test counts from nothing."""
-    with httpx.Client(
-        base_url=service.url, transport=httpx.HTTPTransport(local_address=address), timeout=30
-    ) as client:
+    # A connection for each request, so that every worker gets some
+    limits = httpx.Limits(max_keepalive_connections=0)
+    transport = httpx.HTTPTransport(local_address=address, limits=limits)
+    with httpx.Client(base_url=service.url, transport=transport, timeout=30) as client:
         yield client
 
 
@@ -74,7 +75,7 @@ def test_requests_beyond_the_limit_are_refused_to_that_caller_only(limited: Serv
         assert [ask(one).status_code for _ in range(5)] == [200] * 5
         check_limited(ask(one))
         assert ask(other).status_code == 200
-        text = httpx.get(f"{limited.url}/metrics").text
+        text = CLIENT.get(f"{limited.url}/metrics").text
     assert 'jobrec_requests_total{operation="none",outcome="RATE_LIMITED"}' in text
 
 
@@ -223,17 +224,19 @@ def test_all_workers_count_together_in_redis(
 ) -> None:
     options = ("--workers", "2", "--rate-limit-requests", "20")
     statuses: list[int] = []
-    with serving(demo_data, state, *options, JOBREC_RATE_LIMIT_STORE=store.url) as service:
-        for _ in range(60):  # a connection each, so that both workers get some
-            with caller(service, "127.0.0.2") as client:
-                answer = ask(client)
-                statuses.append(answer.status_code)
+    with (
+        serving(demo_data, state, *options, JOBREC_RATE_LIMIT_STORE=store.url) as service,
+        caller(service, "127.0.0.2") as client,
+    ):
+        for _ in range(60):
+            answer = ask(client)
+            statuses.append(answer.status_code)
     assert (statuses.count(200), statuses.count(429)) == (20, 40)
     assert statuses == sorted(statuses)
-    with redis.Redis(port=store.port, decode_responses=True) as client:
-        keys = client.keys("*")
+    with redis.Redis(port=store.port, decode_responses=True) as counts:
+        keys = counts.keys("*")
         assert isinstance(keys, list)
-        assert all(0 < int(str(client.ttl(key))) <= 60 for key in keys)
+        assert all(0 < int(str(counts.ttl(key))) <= 60 for key in keys)
     assert check_limited(answer) <= 60
 
 
@@ -253,7 +256,7 @@ def test_without_redis_everybody_is_let_through_and_the_log_says_so_once(
         else:
             store.process.send_signal(signal.SIGSTOP)
         assert [ask(client).status_code for _ in range(20)] == [200] * 20
-        text = httpx.get(f"{service.url}/metrics").text
+        text = CLIENT.get(f"{service.url}/metrics").text
         uncounted = re.search(r"^jobrec_rate_limit_unavailable_total (\S+)$", text, re.MULTILINE)
         assert uncounted is not None
         assert float(uncounted[1]) >= 20

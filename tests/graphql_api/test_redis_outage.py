@@ -14,7 +14,7 @@ import pytest
 from domain.errors import InputError
 from graphql_api.container import Container
 from graphql_api.settings import Settings
-from tests.conftest import TOKEN, Service, jobrec, serving
+from tests.conftest import CLIENT, TOKEN, Service, jobrec, serving
 from tests.redis_server import RedisServer
 
 LISTS = """{ batchRecommendations(userIds: [0, 1, 2, 3], first: 5) {
@@ -68,7 +68,7 @@ class Load:
         while not self._stop.is_set():
             try:
                 # A connection each, so that both workers get some
-                answer = httpx.post(f"{self.url}/graphql", json={"query": LISTS}, timeout=20)
+                answer = CLIENT.post(f"{self.url}/graphql", json={"query": LISTS}, timeout=20)
             except httpx.TransportError as error:
                 self.failures.append(error)
                 continue

@@ -17,7 +17,7 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from tests.conftest import Service
+from tests.conftest import CLIENT, Service
 
 REFUSED_WITHIN_SECONDS = 0.1
 TRIES = 5
@@ -204,7 +204,7 @@ def test_attack_is_refused_over_streams_too(service: Service, name: str) -> None
     attack = ATTACKS[name]
     payload = {"query": attack.query, "variables": attack.variables}
 
-    events = httpx.post(
+    events = CLIENT.post(
         f"{service.url}/graphql", json=payload, headers={"Accept": "text/event-stream"}
     )
     assert f'"code":"{attack.code}"' in events.text

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from tests.conftest import Service, serving
+from tests.conftest import CLIENT, Service, serving
 
 # Processes of their own take their time
 pytestmark = pytest.mark.slow
@@ -198,7 +197,7 @@ def test_mistakes_in_a_document_have_codes(service: Service) -> None:
 
 @pytest.mark.parametrize("body", [b"null", b"123", b'"x"', b"[1]", b"{", b"\xff", b"[" * 100_000])
 def test_body_that_is_no_request_is_refused_as_json(service: Service, body: bytes) -> None:
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql", content=body, headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 400
@@ -210,7 +209,7 @@ def test_too_large_a_body_is_refused_also_without_a_length(service: Service) -> 
         for _ in range(40):
             yield b" " * 65_536
 
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{service.url}/graphql", content=chunks(), headers={"Content-Type": "application/json"}
     )
     assert answer.status_code == 413
@@ -232,7 +231,7 @@ def test_what_admins_do_is_forbidden_to_others(service: Service, operation: str)
     (error,) = service.post(operation)["errors"]
     assert error["extensions"]["code"] == "FORBIDDEN"
     for given in ("Bearer wrong", service.admin_token):
-        answer = httpx.post(
+        answer = CLIENT.post(
             f"{service.url}/graphql", json={"query": operation}, headers={"Authorization": given}
         )
         assert answer.status_code == 401
@@ -303,13 +302,13 @@ def test_run_that_fails_says_why_and_the_old_model_answers(demo_data: Path, tmp_
 
 
 def test_probes_and_metrics(service: Service) -> None:
-    assert httpx.get(f"{service.url}/healthz").json() == {"alive": True}
-    ready = httpx.get(f"{service.url}/readyz")
+    assert CLIENT.get(f"{service.url}/healthz").json() == {"alive": True}
+    ready = CLIENT.get(f"{service.url}/readyz")
     live = service.data_of("{ model { version } }")["model"]["version"]
     assert ready.status_code == 200
     assert ready.json() == {"ready": True, "model": live, "reasons": []}
     service.post("{ job(id: -1) { id } }")
-    text = httpx.get(f"{service.url}/metrics").text
+    text = CLIENT.get(f"{service.url}/metrics").text
     assert 'jobrec_requests_total{operation="job",outcome="BAD_USER_INPUT"}' in text
     assert 'jobrec_request_seconds_count{operation="model"}' in text
     assert f'jobrec_model_info{{version="{live}"}} 1.0' in text
