@@ -63,7 +63,7 @@ from graphql_api.employer_commands import employer_commands
 from graphql_api.evaluation_page import as_page
 from graphql_api.evaluation_report import as_lines, as_record
 from graphql_api.runtime import available_cores, training_environment
-from graphql_api.settings import IN_FILE, Settings
+from graphql_api.settings import IN_FILE, SHAPING, Settings
 from graphql_api.tokens import Scope
 from graphql_api.tune_commands import search_settings
 
@@ -183,28 +183,7 @@ _ACCESS = (
     "jwt_issuer",
     "jwt_leeway",
 )
-_FITTING = (
-    "settings",
-    "factors",
-    "regularization",
-    "alpha",
-    "iterations",
-    "neighbour_weight",
-    "neighbours",
-    "trend",
-    "trend_half_life_days",
-    "threads",
-    "seed",
-    "scoring",
-    "impression_weight",
-    "redirect_weight",
-    "apply_weight",
-    "email_click_weight",
-    "penalty_weight",
-    "cap",
-    "half_life_days",
-    "window_days",
-)
+_FITTING = ("settings", *SHAPING, "threads")
 _LEARNING = (
     *_FITTING,
     "keep_models",
