@@ -15,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.factors import FactorRecommender
+from adapters.neighbours import Neighbours
 from application.recommending import Models, RecommendationList, Recommending
 from domain.explaining import Verdict
 from domain.model import (
     Activity,
     ActivityKind,
     FloatArray,
+    Interactions,
     Job,
     JobFilter,
     RecommendationSource,
@@ -111,13 +113,21 @@ class World:
         store(snapshots, "1", arrays)
         models = Models(
             snapshots,
-            lambda _, arrays: FactorRecommender.from_arrays(arrays),
+            lambda _, arrays: self.blended(FactorRecommender.from_arrays(arrays), interactions),
             lambda _: Placing(),
         )
         models.refresh()
         recent.append([Activity(user, job, kind, NOON) for user, job, kind in self.recent])
         ranking = RankingPolicy(self.unlisted)
         return Recommending(models, FakeCatalog(self.catalogue), ranking, ManualClock(), recent)
+
+    def blended(self, model: FactorRecommender, interactions: Interactions) -> FactorRecommender:
+        """Return a model of every other world with neighbours and trend beside its factors."""
+        if self.seed % 2:
+            return model
+        random = np.random.default_rng(self.seed)
+        lift = random.uniform(0, 1, len(interactions.jobs)).astype(np.float32)
+        return model.beside(Neighbours(0.5, 3).learn(interactions)).lifted(lift)
 
     def may_stand(self, request: Request) -> set[int]:
         """Return the jobs that may be in anybody's list."""
@@ -257,9 +267,10 @@ def test_laws_of_lists(world: World, request: Request, users: list[int], random:
             assert (item.source is NEW) == (item.job_id not in world.known)
             if item.reasons:
                 total = sum(reason.contribution for reason in item.reasons)
-                assert total == pytest.approx(item.score, abs=1e-9)
+                assert total + item.trend == pytest.approx(item.score, abs=1e-9)
                 if item.score:
-                    assert sum(reason.share for reason in item.reasons) == pytest.approx(1)
+                    shares = sum(reason.share for reason in item.reasons)
+                    assert shares * item.score == pytest.approx(total, abs=1e-9)
 
 
 @given(worlds, requests, st.sampled_from([*PEOPLE, NEWCOMER, STRANGER]))
@@ -324,4 +335,4 @@ def test_laws_of_sessions(
     for item in found.items:
         if item.reasons:
             total = sum(reason.contribution for reason in item.reasons)
-            assert total == pytest.approx(item.score, abs=1e-9)
+            assert total + item.trend == pytest.approx(item.score, abs=1e-9)
