@@ -199,6 +199,7 @@ query Why($userId: ID!, $jobId: ID!, $did: [ActivityInput!]!) {
     items {
       source
       score
+      trend
       job {
         title
       }
