@@ -34,7 +34,7 @@ check: .venv/installed
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 test: check
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"

@@ -20,9 +20,10 @@ from starlette.routing import Route
 
 from graphql_api.graphiql import assets, page
 from tests.browser import click, console, foreign_requests, network, wait, wait_for_text
+from tests.conftest import CLIENT
 
 if TYPE_CHECKING:
-    from tests.conftest import CLIENT, Service
+    from tests.conftest import Service
 
 STATIC = Path(__file__).parents[2] / "graphql_api" / "static" / "graphiql"
 VERSIONS = json.loads((STATIC / "VERSIONS.json").read_text(encoding="utf-8"))
