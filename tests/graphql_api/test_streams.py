@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
@@ -105,7 +106,12 @@ def test_third_stream_of_an_address_is_refused_with_429_until_one_of_two_goes(
 def test_fifth_stream_of_a_worker_is_refused_with_503_and_queries_are_answered(
     bounded: Service, open_stream: Open
 ) -> None:
-    held = [open_stream(f"127.0.1.{number}") for number in range(1, 5)]
+    held = []
+    for number in range(1, 5):
+        # Of the end of another test's streams the service learns a moment later
+        while (stream := open_stream(f"127.0.1.{number}")).response.status_code == 503:
+            stream.refusal()
+        held.append(stream)
     assert all(stream.follows() for stream in held)
     assert open_stream("127.0.1.9").refusal() == (
         503,
@@ -115,17 +121,27 @@ def test_fifth_stream_of_a_worker_is_refused_with_503_and_queries_are_answered(
     assert bounded.data_of("{ model { version } }")["model"]
 
 
-def test_streams_and_web_sockets_count_together(bounded: Service, open_stream: Open) -> None:
-    url = bounded.url.replace("http", "ws", 1) + "/graphql"
-    with ExitStack() as opened:
-        for _ in range(2):
-            socket = opened.enter_context(
-                connect(
-                    url,
-                    subprotocols=[Subprotocol("graphql-transport-ws")],
-                    source_address=("127.0.2.1", 0),
-                )
-            )
+def hold_socket(service: Service, address: str, held: ExitStack) -> None:
+    """Open a web socket and hold it."""
+    url = service.url.replace("http", "ws", 1) + "/graphql"
+    protocols = [Subprotocol("graphql-transport-ws")]
+    while True:
+        socket = held.enter_context(
+            connect(url, subprotocols=protocols, source_address=(address, 0))
+        )
+        try:
             socket.send(json.dumps({"type": "connection_init"}))
             assert json.loads(socket.recv(30)) == {"type": "connection_ack"}
+        except ConnectionClosed as error:
+            # Of the end of another test's streams the service learns a moment later
+            if error.rcvd is None or error.rcvd.code != 4450:
+                raise
+        else:
+            return
+
+
+def test_streams_and_web_sockets_count_together(bounded: Service, open_stream: Open) -> None:
+    with ExitStack() as held:
+        for _ in range(2):
+            hold_socket(bounded, "127.0.2.1", held)
         assert open_stream("127.0.2.1").refusal()[0] == 429
