@@ -214,9 +214,10 @@ class SqliteTrainingRuns(TrainingRuns):
         """Take the right to train, or return the run that holds it.
 
         A process holds the right a moment longer than its run lasts, and longer still where its
-        run was cancelled while it was busy; it is waited for, but not for long.
+        run was cancelled while it was busy: a process that does not stop is killed after ten
+        seconds. Nearly so long it is waited for.
         """
-        for _ in range(500):
+        for _ in range(990):
             lease = FileLease.take(self._lock_path)
             if lease is not None:
                 return lease
