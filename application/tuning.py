@@ -13,7 +13,7 @@ import numpy as np
 from application.evaluating import OnStage
 from application.holding_out import HoldOut
 from domain.errors import InputError, JobrecError, NothingToMeasure, TrainingError
-from domain.metrics import MetricArray, Targets, per_person
+from domain.metrics import MetricArray, per_person
 from domain.model import ActivityTally, BoolArray, ReadReport, TimeWindow
 from domain.ports import ActivityLog, MakeRecipe, OpenStudy, Optimizer, Recipe, Study
 from domain.scoring import shows_interest
@@ -177,7 +177,7 @@ class Tuning:
             request=request,
             read=read,
             outer=outer,
-            validation=_few(HoldOut.of(outer.train, inner, request.k), self._seed),
+            validation=HoldOut.of(outer.train, inner, request.k).sampled(MAX_PEOPLE, self._seed),
             make_recipe=self._make_recipe,
             start=self._start,
             space=self._space.suited(inner.train),
@@ -419,17 +419,6 @@ def _half(people: int, seed: int) -> BoolArray:
         )
     chooses: BoolArray = np.random.default_rng(seed).permutation(people) < people // 2
     return chooses
-
-
-def _few(hold: HoldOut, seed: int) -> HoldOut:
-    """Return the same with at most `MAX_PEOPLE` people to measure."""
-    people = len(hold.targets.user_ids)
-    if people <= MAX_PEOPLE:
-        return hold
-    drawn = np.random.default_rng(seed).choice(people, MAX_PEOPLE, replace=False)
-    targets: Targets
-    targets, _ = hold.targets.select(np.isin(hold.targets.owners, drawn))
-    return replace(hold, targets=targets)
 
 
 def _fingerprint(tally: ActivityTally) -> str:

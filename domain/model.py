@@ -35,7 +35,8 @@ MAX_TIMESTAMP = 4_102_444_800.0
 INTEREST_HALF_LIFE_DAYS = 30.0
 """Of what counts as popular: interest of so many days ago counts half."""
 
-_LEAST_FADING = 1e-6
+LEAST_FADING = 1e-6
+"""What is old keeps its order, and is never taken for nothing."""
 
 MAX_FILTER_TEXT = 200
 """The longest text, in characters, that jobs are filtered by."""
@@ -545,8 +546,7 @@ class Interactions:
         times = self.last_at.astype(np.float64)
         ages = np.where(times > 0, times.max(initial=0.0) - times, 0.0)
         fading = np.exp2(-ages / (half_life_days * 86_400))
-        # What is old keeps its order
-        return self._shares(self.scores * np.maximum(fading, _LEAST_FADING))
+        return self._shares(self.scores * np.maximum(fading, LEAST_FADING))
 
     def _shares(self, weights: NDArray[Any]) -> FloatArray:
         totals = np.bincount(self.indices, weights=weights, minlength=len(self.jobs))

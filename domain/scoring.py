@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from domain.errors import InputError
-from domain.model import ActivityKind, Interactions
+from domain.model import LEAST_FADING, ActivityKind, Interactions
 
 if TYPE_CHECKING:
     from domain.model import ActivityTally, BoolArray, CountArray, FloatArray
 
 
 DAY = 86_400.0
-
-_LEAST_FADING = 1e-6
 
 INTEREST = (
     ActivityKind.IMPRESSION,
@@ -133,8 +131,7 @@ class ScoringPolicy:
         if self.half_life_days:
             ages = np.where(np.isfinite(times), newest - times, 0)
             fading = np.exp2(-ages / (self.half_life_days * DAY))
-            # A score of 0 would say that nothing was done
-            scores *= np.maximum(fading, _LEAST_FADING).astype(np.float32)
+            scores *= np.maximum(fading, LEAST_FADING).astype(np.float32)
         return scores
 
     def interactions(self, tally: ActivityTally) -> Interactions:

@@ -81,12 +81,16 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+_TRAINERS = {"als", "blend"}
+"""What stored models may have been learned by."""
+
+
 def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
     """Return the trainer that a stored model's record names."""
     from adapters.als import AlsParameters, AlsTrainer
     from adapters.neighbours import Neighbours
 
-    if parameters["name"] not in {"als", "blend"}:
+    if parameters["name"] not in _TRAINERS:
         raise TrainingError(f"this release has no trainer {parameters['name']!r}")
     neighbours, trend = Neighbours.of(parameters), Trend.of(parameters)
     known = {"name", *neighbours.parameters, *trend.parameters}
@@ -100,7 +104,7 @@ def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommende
     # Commands that neither learn nor rank do without SciPy
     from adapters.factors import FactorRecommender
 
-    if parameters["name"] not in {"als", "blend"}:
+    if parameters["name"] not in _TRAINERS:
         raise SnapshotCorrupt(f"this release has no trainer {parameters['name']!r}")
     return FactorRecommender.from_arrays(arrays, parameters)
 
