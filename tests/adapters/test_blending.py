@@ -67,16 +67,20 @@ def test_similar_jobs_know_no_trend() -> None:
     assert plain.scores.tolist() == lifted.scores.tolist()
 
 
-def test_a_trend_outlives_storing() -> None:
-    known, trainer = interactions(), BlendTrainer(PLAIN, Neighbours(), TREND)
+@pytest.mark.parametrize("neighbours", [Neighbours(), Neighbours(0.5, 4)])
+def test_what_stands_beside_als_outlives_storing(neighbours: Neighbours) -> None:
+    known, trainer = interactions(), BlendTrainer(PLAIN, neighbours, TREND)
     fitted = trainer.fit(known, 1, nobody)
-    stored = FactorRecommender.from_arrays(fitted.arrays(), trainer.parameters)
+    stored = FactorRecommender.from_arrays(
+        {**known.arrays(), **fitted.arrays()}, trainer.parameters
+    )
     people, everything = np.arange(30), np.ones(12, np.bool_)
     for before, after in zip(
         fitted.recommend(people, 12, everything, [NOTHING] * 30),
         stored.recommend(people, 12, everything, [NOTHING] * 30),
         strict=True,
     ):
+        assert before.jobs.tolist() == after.jobs.tolist()
         assert before.scores.tolist() == after.scores.tolist()
 
 
@@ -176,22 +180,6 @@ def test_somebody_folded_in_by_what_was_learned_of_them_is_ranked_as_a_known_per
     assert folded.jobs[:3].tolist() == learned.jobs[:3].tolist()
     sums = blended.contributions(known.history(7), folded.jobs).sum(axis=1)
     assert sums + blended.lift(folded.jobs) == pytest.approx(folded.scores, rel=1e-5, abs=1e-5)
-
-
-def test_a_blend_outlives_storing_beside_its_interactions() -> None:
-    known, trainer = interactions(), BlendTrainer(PLAIN, NEIGHBOURS, TREND)
-    fitted = trainer.fit(known, 1, nobody)
-    stored = FactorRecommender.from_arrays(
-        {**known.arrays(), **fitted.arrays()}, trainer.parameters
-    )
-    people, everything = np.arange(30), np.ones(12, np.bool_)
-    for before, after in zip(
-        fitted.recommend(people, 12, everything, [NOTHING] * 30),
-        stored.recommend(people, 12, everything, [NOTHING] * 30),
-        strict=True,
-    ):
-        assert before.jobs.tolist() == after.jobs.tolist()
-        assert before.scores.tolist() == after.scores.tolist()
 
 
 @pytest.mark.parametrize("missing", ["nearest_data", "nearest_indptr", "job_ids"])
