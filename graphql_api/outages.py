@@ -62,9 +62,12 @@ class Outages:
             _log.error("the catalogue does not answer, lists go on without it: %s", trouble)
 
     def look(self) -> None:
-        """Ask the catalogue for nothing in particular, to know how it is without a caller."""
+        """Catch up with the catalogue without a caller.
+
+        An outage is noticed, and finds what lists go on with fresh, though nobody asked for long.
+        """
         with suppress(CatalogUnavailable):
-            self.watch(lambda: self._catalog.jobs([0], frozenset({"id"})))
+            self.watch(lambda: (self._catalog.revision, self._catalog.jobs([0], frozenset({"id"}))))
 
     def _end(self) -> None:
         with self._lock:

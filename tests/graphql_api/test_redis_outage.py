@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import numpy as np
 import pytest
 
+from adapters.redis_catalog import RedisAddress, RedisCatalog
 from domain.errors import InputError
+from domain.model import Job
 from graphql_api.container import Container
+from graphql_api.outages import Outages
 from graphql_api.settings import Settings
 from tests.conftest import CLIENT, TOKEN, Service, jobrec, serving
 from tests.redis_server import RedisServer
@@ -78,14 +83,21 @@ class Load:
             else:
                 self.failures.append(body)
 
-    def wait_for(self, wanted: Callable[[dict[str, Any]], bool], seconds: float) -> None:
-        """Wait until so many answers in a row are as wanted that all workers gave some."""
-        deadline = time.monotonic() + seconds
+    def wait_for(
+        self, wanted: Callable[[dict[str, Any]], bool], seconds: float, *, lasting: float = 0
+    ) -> None:
+        """Wait until so many answers in a row are as wanted that all workers gave some.
+
+        Args:
+            lasting: seconds that answers must have been given for, at least.
+        """
+        begun = time.monotonic()
         while True:
             latest = self.answers[-20:]
-            if len(latest) == 20 and all(map(wanted, latest)):
+            is_reached = len(latest) == 20 and all(map(wanted, latest))
+            if is_reached and time.monotonic() > begun + lasting:
                 return
-            assert time.monotonic() < deadline, "waited in vain"
+            assert time.monotonic() < begun + seconds, "waited in vain"
             time.sleep(0.01)
 
 
@@ -118,7 +130,8 @@ def test_no_request_fails_while_redis_is_killed_and_restarted(
     ) as service:
         closed = close_what_is_shown_first(service)
         with Load(service.url) as load:
-            load.wait_for(is_whole, 20)
+            # A worker that nobody asks learns of the closing by itself, four times a second
+            load.wait_for(is_whole, 20, lasting=1)
             server.stop()
             load.wait_for(is_degraded, 20)
             server.start()
@@ -158,6 +171,22 @@ def test_it_starts_while_redis_is_away_and_is_whole_when_it_comes(
     assert load.failures == []
     assert "does not answer" in log
     assert PASSWORD not in log
+
+
+def test_an_outage_finds_a_worker_caught_up_that_nobody_asked(server: RedisServer) -> None:
+    address = RedisAddress(server.url, prefix="idle")
+    other, idle = RedisCatalog(address), RedisCatalog(address)
+    other.upsert_jobs([Job(1), Job(2)])
+    outages = Outages(idle, lambda: None)
+    outages.look()
+    other.close_jobs([1])
+    outages.look()
+    server.stop()
+    try:
+        standing = idle.standing(np.array([1, 2]), datetime.now(UTC), None)
+    finally:
+        server.start()
+    assert standing.open.tolist() == [False, True]
 
 
 @pytest.mark.parametrize(
