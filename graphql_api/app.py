@@ -24,8 +24,8 @@ from graphql_api.following import Followers
 from graphql_api.headers import DefaultHeaders
 from graphql_api.hosts import KnownHosts, hosts_by
 from graphql_api.outages import Outages
-from graphql_api.pricing import Priced
-from graphql_api.probes import Observed, count_outage, probes
+from graphql_api.pricing import Toll
+from graphql_api.probes import Observed, count_outage, observe, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Services, create_schema
 from graphql_api.settings import Profile, Settings
@@ -72,7 +72,8 @@ def create_app(settings: Settings) -> Starlette:
     pages = [Route("/", graphiql.page), graphiql.assets()]
     schema = create_schema(
         Observed,
-        checks=[lambda: Priced(settings.max_cost, guards.spend, jobs_known)],
+        toll=Toll(settings.max_cost, guards.spend, jobs_known),
+        observe=observe,
         profile=settings.profile,
         withheld=settings.withheld,
     )

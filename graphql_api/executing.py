@@ -1,111 +1,317 @@
-"""Putting an answer together: as the library does, and sooner where nothing has to be asked.
+"""Putting an answer together: as the library does, and sooner where nothing has to be awaited.
 
-A batch of lists names thousands of attributes, and the same jobs and employers again and again. An
-attribute is read off its object without all that a resolver is told, and an object that stands in
-several places is put together once.
+A batch of lists names thousands of attributes, and the same jobs and employers again and again.
+What is selected below a value is compiled once for a document: one function for each type and
+selection, which reads attributes, calls plain resolvers, and puts an object that stands in several
+places together once.
+
+Only what goes well goes this way. Whatever surprises a compiled function (an error, a null where
+there must be none, a value of another type) ends it, and the library does the same again, errors
+and all; what is no matter of reading (directives, abstract types, resolvers that wait or ask who
+calls) is not compiled at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from graphql import get_nullable_type, is_leaf_type, is_non_null_type
+from graphql import (
+    FieldNode,
+    FragmentSpreadNode,
+    GraphQLBoolean,
+    GraphQLFloat,
+    GraphQLID,
+    GraphQLInt,
+    GraphQLObjectType,
+    GraphQLString,
+    InlineFragmentNode,
+    SelectionSetNode,
+    is_leaf_type,
+    is_list_type,
+    is_non_null_type,
+    is_object_type,
+)
+from graphql.execution.values import get_argument_values
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
 
 if TYPE_CHECKING:
-    from graphql import GraphQLObjectType, GraphQLResolveInfo
-    from graphql.execution.collect_fields import FieldDetailsList
+    from graphql import (
+        GraphQLField,
+        GraphQLLeafType,
+        GraphQLOutputType,
+        GraphQLResolveInfo,
+    )
+    from graphql.execution.collect_fields import FieldDetailsList, FragmentDetails
     from graphql.pyutils import Path
 
+COMPILED = 1_024
+"""How many selections stay compiled; a document has one for each of its root fields."""
 
-class _Attribute(NamedTuple):
-    """A leaf that a field without a resolver reads off its object."""
+_INT_BOUND = 1 << 31
 
-    name: str
-    is_required: bool
-    coerce: Callable[[Any], Any]
+Complete = Callable[[Any, "_Run"], Any]
+"""Turns what a resolver gave into what the answer holds."""
+
+
+class _Uncompiled(Exception):
+    """A selection is none of those that are compiled."""
+
+
+class _Surprise(Exception):
+    """A value is not as it was expected."""
+
+
+class _Run:
+    """What the compiled functions of one execution share.
+
+    Attributes:
+        together: what was put together, by selection and object; the object is kept, so that
+            nothing else comes to have its identity.
+        arguments: of the fields with a resolver.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self.together: dict[tuple[int, int], tuple[object, dict[str, Any]]] = {}
+        self.arguments: dict[int, dict[str, Any]] = {}
+        self._executor = executor
+
+    def arguments_of(self, node: FieldNode, field: GraphQLField, told: StrawberryField) -> Any:  # noqa: ANN401 - by name
+        """Return the arguments of a field: the same for all objects of an execution."""
+        known = self.arguments.get(id(node))
+        if known is None:
+            known = self.arguments[id(node)] = self._executor.arguments_of(node, field, told)
+        return known
+
+
+class _Compiled(NamedTuple):
+    """A compiled selection, with the nodes whose identities are its key."""
+
+    nodes: list[FieldNode]
+    complete: Complete | None
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
     """Executes one operation."""
 
+    _compiled: ClassVar[OrderedDict[tuple[int, ...], _Compiled]] = OrderedDict()
+
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - the library's own
         super().__init__(*args, **options)
-        self._attributes: dict[tuple[str, str], _Attribute | None] = {}
-        self._put_together: dict[tuple[int, int], tuple[object, object, dict[str, Any]]] = {}
+        self._run = _Run(self)
 
-    def execute_field(
+    def complete_value(
         self,
-        parent_type: GraphQLObjectType,
-        source: object,
-        field_details_list: FieldDetailsList,
-        path: Path,
-        position_context: Any,  # noqa: ANN401 - the library's own
-    ) -> Any:  # noqa: ANN401 - whatever the field answers
-        """Return the value of a field; what goes wrong is left to the library to tell."""
-        key = parent_type.name, field_details_list[0].node.name.value
-        try:
-            attribute = self._attributes[key]
-        except KeyError:
-            attribute = self._attributes[key] = self._attribute_of(parent_type, key[1])
-        if attribute is not None:
-            try:
-                value = getattr(source, attribute.name)
-                if value is not None:
-                    return attribute.coerce(value)
-            except Exception:  # noqa: BLE001, S110 - comes again below
-                pass
-            else:
-                if not attribute.is_required:
-                    return None
-        return super().execute_field(
-            parent_type, source, field_details_list, path, position_context
-        )
-
-    def complete_object_value(
-        self,
-        return_type: GraphQLObjectType,
+        return_type: GraphQLOutputType,
         field_details_list: FieldDetailsList,
         info: GraphQLResolveInfo[Any],
         path: Path,
         result: object,
         position_context: Any,  # noqa: ANN401 - the library's own
-    ) -> Any:  # noqa: ANN401 - a dictionary, or what will be one
-        """Return what is selected of an object; the same object gives the same for a selection.
-
-        Where something went wrong or is awaited, each place has its own.
-        """
-        key = id(result), id(field_details_list)
-        known = self._put_together.get(key)
-        if known is not None:
-            return known[-1]
-        errors = len(self.collected_errors.errors)
-        selected = super().complete_object_value(
+    ) -> Any:  # noqa: ANN401 - whatever the field answers
+        """Return what the answer holds of a value; what goes wrong is left to the library."""
+        complete = self._complete_of(return_type, field_details_list)
+        if complete is not None:
+            try:
+                return complete(result, self._run)
+            except Exception:  # noqa: BLE001, S110 - comes again below, and is told there
+                pass
+        return super().complete_value(
             return_type, field_details_list, info, path, result, position_context
         )
-        if isinstance(selected, dict) and len(self.collected_errors.errors) == errors:
-            # What the key is made of is kept, so that nothing else comes to have it
-            self._put_together[key] = result, field_details_list, selected
-        return selected
 
     def build_per_event_executor(self, payload: object) -> Any:  # noqa: ANN401 - a copy of this one
         """Return what executes for an event of a subscription; it puts all together anew."""
-        executor = super().build_per_event_executor(payload)
-        vars(executor)["_put_together"] = {}
+        executor: Any = super().build_per_event_executor(payload)
+        vars(executor)["_run"] = _Run(executor)
         return executor
 
-    def _attribute_of(self, parent_type: GraphQLObjectType, name: str) -> _Attribute | None:
-        field = parent_type.fields.get(name)
-        middleware = self.middleware_manager
-        if field is None or (middleware is not None and middleware.middlewares):
-            return None
-        leaf = get_nullable_type(field.type)
+    def arguments_of(self, node: FieldNode, field: GraphQLField, told: StrawberryField) -> Any:  # noqa: ANN401 - by name
+        """Return the arguments of a field as its resolver takes them."""
+        given = get_argument_values(field, node, self.variable_values, None, self.hide_suggestions)
+        strawberry = self.schema._strawberry_schema  # type: ignore[attr-defined] # noqa: SLF001 - set by the library
+        converter = strawberry.schema_converter
+        return convert_arguments(given, told.arguments, converter.scalar_registry, converter.config)
+
+    def _complete_of(
+        self, return_type: GraphQLOutputType, field_details_list: FieldDetailsList
+    ) -> Complete | None:
+        key = (id(return_type), *(id(details.node) for details in field_details_list))
+        known = self._compiled.get(key)
+        if known is None:
+            nodes = [details.node for details in field_details_list]
+            complete = None
+            if not (self.middleware_manager and self.middleware_manager.middlewares):
+                with suppress(_Uncompiled):
+                    complete = _Compiler(self.fragments).value(return_type, nodes)
+            known = self._compiled[key] = _Compiled(nodes, complete)
+            if len(self._compiled) > COMPILED:
+                self._compiled.popitem(last=False)
+        return known.complete
+
+
+class _Compiler:
+    """Compiles what is selected of a document's values."""
+
+    def __init__(self, fragments: Mapping[str, FragmentDetails]) -> None:
+        self._fragments = fragments
+
+    def value(self, type_: GraphQLOutputType, nodes: list[FieldNode]) -> Complete:
+        """Return what completes values of a type.
+
+        Raises:
+            _Uncompiled: something that is selected is not compiled.
+        """
+        if is_non_null_type(type_):
+            return _required(self.value(type_.of_type, nodes))
+        if is_list_type(type_):
+            return _listed(self.value(type_.of_type, nodes))
+        if is_leaf_type(type_):
+            return _leaf(type_)
+        if is_object_type(type_):
+            return self._object(type_, nodes)
+        raise _Uncompiled
+
+    def _object(self, type_: GraphQLObjectType, nodes: list[FieldNode]) -> Complete:
+        if type_.is_type_of is not None:
+            raise _Uncompiled
+        selected: dict[str, list[FieldNode]] = {}
+        for node in nodes:
+            if node.selection_set is not None:
+                self._collect(type_, node.selection_set, selected)
+        fields = [(name, self._field(type_, own)) for name, own in selected.items()]
+
+        def complete(value: Any, run: _Run) -> Any:  # noqa: ANN401 - an object, or None
+            if value is None:
+                return None
+            return {name: field(value, run) for name, field in fields}
+
+        return complete
+
+    def _collect(
+        self,
+        type_: GraphQLObjectType,
+        selections: SelectionSetNode,
+        selected: dict[str, list[FieldNode]],
+    ) -> None:
+        """Gather fields by the name that they have in the answer, fragments expanded."""
+        for node in selections.selections:
+            if node.directives:
+                raise _Uncompiled
+            if isinstance(node, FieldNode):
+                name = node.name.value if node.alias is None else node.alias.value
+                selected.setdefault(name, []).append(node)
+            elif isinstance(node, InlineFragmentNode):
+                condition = node.type_condition
+                if condition is not None and condition.name.value != type_.name:
+                    raise _Uncompiled
+                self._collect(type_, node.selection_set, selected)
+            elif isinstance(node, FragmentSpreadNode):
+                fragment = self._fragments[node.name.value].definition
+                if fragment.directives or fragment.type_condition.name.value != type_.name:
+                    raise _Uncompiled
+                self._collect(type_, fragment.selection_set, selected)
+            else:
+                raise _Uncompiled
+
+    def _field(self, parent: GraphQLObjectType, nodes: list[FieldNode]) -> Complete:
+        """Return what reads a field off its object and completes it."""
+        name = nodes[0].name.value
+        if name == "__typename":
+            return lambda _value, _run: parent.name
+        field = parent.fields[name]
         told = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
-        if not is_leaf_type(leaf) or not isinstance(told, StrawberryField):
+        if not isinstance(told, StrawberryField):
+            raise _Uncompiled
+        complete = self.value(field.type, nodes)
+        if is_object_type(getattr(field.type, "of_type", field.type)):
+            complete = _once(complete)
+        if told.is_basic_field:
+            attribute = told.python_name
+            return lambda value, run: complete(getattr(value, attribute), run)
+        return _resolved(nodes[0], field, told, complete)
+
+
+def _resolved(
+    node: FieldNode, field: GraphQLField, told: StrawberryField, complete: Complete
+) -> Complete:
+    """Return what calls a resolver that needs nothing but its object and arguments."""
+    resolver = told.base_resolver
+    if resolver is None or told.is_async or told.extensions or told.permission_classes:
+        raise _Uncompiled
+    if resolver.info_parameter or resolver.parent_parameter:
+        raise _Uncompiled
+    resolve: Callable[..., Any] = resolver.wrapped_func  # type: ignore[assignment] # no class method
+    if not told.arguments:
+        return lambda value, run: complete(resolve(value), run)
+    return lambda value, run: complete(resolve(value, **run.arguments_of(node, field, told)), run)
+
+
+def _required(complete: Complete) -> Complete:
+    def required(value: Any, run: _Run) -> Any:  # noqa: ANN401 - whatever it is
+        completed = complete(value, run)
+        if completed is None:
+            raise _Surprise
+        return completed
+
+    return required
+
+
+def _listed(complete: Complete) -> Complete:
+    def listed(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a list, or None
+        if value is None:
             return None
-        if not told.is_basic_field:
-            return None
-        return _Attribute(told.python_name, is_non_null_type(field.type), leaf.coerce_output_value)
+        if type(value) is not list:
+            raise _Surprise
+        return [complete(item, run) for item in value]
+
+    return listed
+
+
+def _once(complete: Complete) -> Complete:
+    """Return what puts an object together once in an execution, wherever it stands."""
+
+    def once(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a dictionary, or None
+        key = id(complete), id(value)
+        known = run.together.get(key)
+        if known is None:
+            known = run.together[key] = value, complete(value, run)
+        return known[1]
+
+    return once
+
+
+def _leaf(type_: GraphQLLeafType) -> Complete:
+    """Return what completes scalars and enums: what is right already stays as it is."""
+    coerce = type_.coerce_output_value
+
+    def coerced(value: Any) -> Any:  # noqa: ANN401 - whatever is JSON
+        completed = coerce(value)
+        if completed is None:
+            raise _Surprise
+        return completed
+
+    if type_ in {GraphQLString, GraphQLID, GraphQLBoolean}:
+        right = bool if type_ is GraphQLBoolean else str
+        return lambda value, _run: (
+            value if value is None or type(value) is right else coerced(value)
+        )
+    if type_ is GraphQLFloat:
+        return lambda value, _run: (
+            value
+            if value is None or (type(value) is float and math.isfinite(value))
+            else coerced(value)
+        )
+    if type_ is GraphQLInt:
+        return lambda value, _run: (
+            value
+            if value is None or (type(value) is int and -_INT_BOUND <= value < _INT_BOUND)
+            else coerced(value)
+        )
+    return lambda value, _run: None if value is None else coerced(value)

@@ -64,6 +64,9 @@ JOBS_A_UNIT = 70
 LOOKS_OF_A_WHOLE_LIST = 8
 """Ranking all jobs for one person costs so many times what a filter does."""
 
+_KEPT_PRICES = 100
+"""Of an operation; its variables may come in many shapes."""
+
 _MAX_ITEMS = 10 * MAX_BATCH
 """Of a list among the variables: longer ones are refused before they are even coerced."""
 
@@ -158,8 +161,35 @@ def price(
     return pricing.selections(operation.selection_set, root).at(MAX_FIRST)
 
 
-class Priced(SchemaExtension):
-    """Refuses what costs more than the budget, and tells the price of every operation.
+class Prices:
+    """Prices of one operation, kept by what of its variables they depend on."""
+
+    def __init__(
+        self, schema: GraphQLSchema, document: DocumentNode, operation_name: str | None
+    ) -> None:
+        self._parts = schema, document, operation_name
+        self._kept: dict[tuple[object, ...], int] = {}
+
+    def of(self, variables: Mapping[str, Any], jobs: int) -> int:
+        """Return the price; see `price`."""
+        shape = (jobs, *((name, _size(value)) for name, value in variables.items()))
+        known = self._kept.get(shape)
+        if known is None:
+            if len(self._kept) >= _KEPT_PRICES:
+                self._kept.clear()
+            known = self._kept[shape] = price(*self._parts, variables, jobs)
+        return known
+
+
+def _size(value: object) -> object:
+    """Return what a price may depend on; an object's lists are those of changes alone."""
+    if isinstance(value, list):
+        return (len(value),)
+    return value if value is None or isinstance(value, int | float) else ...
+
+
+class Toll:
+    """Refuses what costs more than the budget, and has callers pay for the rest.
 
     Args:
         budget: the most that one operation may cost.
@@ -174,29 +204,41 @@ class Priced(SchemaExtension):
         spend: Callable[[Any, int], Awaitable[GraphQLError | None]],
         jobs: Callable[[], int],
     ) -> None:
-        super().__init__()
         self._budget = budget
         self._spend = spend
         self._jobs = jobs
+
+    async def take(
+        self, prices: Prices, variables: Mapping[str, Any], context: object
+    ) -> tuple[dict[str, int], list[GraphQLError]]:
+        """Return what the answer tells of the price, and why the operation may not run."""
+        requested = prices.of(variables, self._jobs())
+        told = {"requested": requested, "budget": self._budget}
+        if errors := _too_long(variables):
+            return told, errors
+        if requested > self._budget:
+            return told, [_too_expensive(requested, self._budget)]
+        refusal = await self._spend(context, requested)
+        return told, [] if refusal is None else [refusal]
+
+
+class Priced(SchemaExtension):
+    """Takes the toll of every operation, and tells its price."""
+
+    def __init__(self, toll: Toll) -> None:
+        super().__init__()
+        self._toll = toll
 
     async def on_validate(self) -> AsyncIterator[None]:
         """Price a document that has turned out valid."""
         context = self.execution_context
         if context.graphql_document is not None and not context.pre_execution_errors:
-            requested = price(
-                context.schema._schema,  # noqa: SLF001 - strawberry shows the schema it made nowhere else
-                context.graphql_document,
-                context.operation_name,
-                context.variables,
-                self._jobs(),
-            )
-            context.extensions_results["cost"] = {"requested": requested, "budget": self._budget}
-            if errors := _too_long(context.variables or {}):
+            schema = context.schema._schema  # noqa: SLF001 - strawberry shows the schema it made nowhere else
+            prices = Prices(schema, context.graphql_document, context.operation_name)
+            told, errors = await self._toll.take(prices, context.variables or {}, context.context)
+            context.extensions_results["cost"] = told
+            if errors:
                 context.pre_execution_errors = errors
-            elif requested > self._budget:
-                context.pre_execution_errors = [_too_expensive(requested, self._budget)]
-            elif refusal := await self._spend(context.context, requested):
-                context.pre_execution_errors = [refusal]
         yield
 
 

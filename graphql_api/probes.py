@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import orjson
-from graphql import DocumentNode, FieldNode, GraphQLError, OperationDefinitionNode, OperationType
+from graphql import GraphQLError
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -30,6 +30,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from strawberry.extensions import SchemaExtension
 
+from graphql_api.known import is_stream, label_of
 from graphql_api.schema import Services
 
 _REQUESTS = Counter(
@@ -52,6 +53,34 @@ _PARTIAL = Counter(
 _COUNTED_RUNS = 1_000
 
 
+def observe(
+    label: str,
+    errors: Sequence[GraphQLError],
+    cost: int | None,
+    partial: str | None,
+    seconds: float | None,
+) -> None:
+    """Count and time an operation.
+
+    Args:
+        label: see `label_of`; ignored where an error was found before anything was executed.
+        cost: its price, where it was priced.
+        partial: why its answer holds less than was asked for.
+        seconds: None for what is not timed.
+    """
+    first = errors[0] if errors else None
+    outcome = "OK" if first is None else str((first.extensions or {}).get("code"))
+    # An error without a path was found before anything was executed
+    operation = "invalid" if first is not None and first.path is None else label
+    _REQUESTS.labels(operation, outcome).inc()
+    if cost:
+        _COST.labels(operation).inc(cost)
+    if partial is not None:
+        _PARTIAL.labels(partial).inc()
+    if seconds is not None:
+        _SECONDS.labels(operation).observe(seconds)
+
+
 class Observed(SchemaExtension):
     """Counts and times every operation."""
 
@@ -61,18 +90,16 @@ class Observed(SchemaExtension):
         yield
         context = self.execution_context
         errors = getattr(context.result, "errors", None) or context.pre_execution_errors or []
-        first: GraphQLError | None = errors[0] if errors else None
-        outcome = "OK" if first is None else str((first.extensions or {}).get("code"))
-        # An error without a path was found before anything was executed
-        is_invalid = first is not None and first.path is None
-        operation, is_timed = _operation(None if is_invalid else context.graphql_document)
-        _REQUESTS.labels(operation, outcome).inc()
-        if cost := context.extensions_results.get("cost"):
-            _COST.labels(operation).inc(cost["requested"])
-        if (partial := context.context.partial) is not None:
-            _PARTIAL.labels(partial.value).inc()
-        if is_timed:
-            _SECONDS.labels(operation).observe(time.perf_counter() - begun)
+        document, partial = context.graphql_document, context.context.partial
+        is_invalid = any(error.path is None for error in errors[:1])
+        is_timed = document is None or is_invalid or not is_stream(document)
+        observe(
+            "invalid" if document is None else label_of(document),
+            errors,
+            context.extensions_results.get("cost", {}).get("requested"),
+            None if partial is None else partial.value,
+            time.perf_counter() - begun if is_timed else None,
+        )
 
 
 def count_refusal(code: str) -> None:
@@ -88,22 +115,6 @@ def count_unlimited() -> None:
 def count_outage() -> None:
     """Count that the catalogue stopped answering."""
     _OUTAGES.inc()
-
-
-def _operation(document: DocumentNode | None) -> tuple[str, bool]:
-    """Name an operation by its root field, from a set that callers cannot enlarge."""
-    if document is None:
-        return "invalid", True
-    operations = [
-        node for node in document.definitions if isinstance(node, OperationDefinitionNode)
-    ]
-    if len(operations) != 1:
-        return "several", True
-    fields = operations[0].selection_set.selections
-    name = (
-        fields[0].name.value if len(fields) == 1 and isinstance(fields[0], FieldNode) else "several"
-    )
-    return name, operations[0].operation is not OperationType.SUBSCRIPTION
 
 
 def probes(services: Services) -> list[Route]:

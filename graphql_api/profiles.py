@@ -22,7 +22,7 @@ class HiddenSchema(SchemaExtension):
         if not (
             document is None or context.pre_execution_errors or context.context.caller.is_admin
         ):
-            question = _question(document)
+            question = question_of_schema(document)
             if question is not None:
                 context.pre_execution_errors = [_disabled(question)]
         yield
@@ -33,7 +33,7 @@ def without_suggestion(message: str) -> str:
     return _SUGGESTION.sub("", message)
 
 
-def _question(document: DocumentNode) -> FieldNode | None:
+def question_of_schema(document: DocumentNode) -> FieldNode | None:
     """Return a field that asks for the schema; `__typename` does not."""
     pending: list[Node] = [*document.definitions]
     while pending:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, cast
 
 import strawberry
-from graphql import DocumentNode, GraphQLError
+from graphql import DocumentNode, GraphQLError, execute
+from graphql import ExecutionResult as GraphQLExecutionResult
 from starlette.websockets import WebSocket
 from strawberry.extensions import (
     FieldExtension,
@@ -27,6 +29,7 @@ from strawberry.types.base import StrawberryObjectDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.graphql import OperationType
 from strawberry.types.nodes import Selection
+from strawberry.utils.await_maybe import await_maybe
 from strawberry.utils.str_converters import to_camel_case
 
 from application.cataloguing import Cataloguing
@@ -71,8 +74,10 @@ from graphql_api.employers import EmployerConnection, EmployerFilter, page_of_em
 from graphql_api.executing import Executor
 from graphql_api.following import Followers
 from graphql_api.gathering import Gathering, employed
+from graphql_api.known import KnownOperation, KnownOperations
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
 from graphql_api.outages import RETRY_SECONDS, Outages
+from graphql_api.pricing import Priced, Toll
 from graphql_api.profiles import HiddenSchema, without_suggestion
 from graphql_api.runtime import Runtime
 from graphql_api.selections import (
@@ -121,6 +126,9 @@ from graphql_api.types import (
 )
 
 T = TypeVar("T")
+
+Observe = Callable[[str, Sequence[GraphQLError], int | None, str | None, float | None], None]
+"""Counts an operation; see `probes.observe`."""
 
 _log = logging.getLogger(__name__)
 
@@ -856,15 +864,27 @@ class Schema(strawberry.Schema):
 
     Args:
         withheld: fields of people that are not in it.
+        toll: see `create_schema`, as for `observe`.
 
     Attributes:
         hides_suggestions: whether errors keep to themselves what the caller may have meant.
+        known: the queries that were asked for last; without a toll, none is.
     """
 
     hides_suggestions = False
 
-    def __init__(self, *, withheld: frozenset[str], **parts: Any) -> None:  # noqa: ANN401 - the library's own
+    def __init__(
+        self,
+        *,
+        withheld: frozenset[str],
+        toll: Toll | None,
+        observe: Observe,
+        **parts: Any,  # noqa: ANN401 - the library's own
+    ) -> None:
         self._withheld = withheld
+        self._toll = toll
+        self._observe = observe
+        self.known = KnownOperations()
         super().__init__(**parts)
 
     def get_fields(self, type_definition: StrawberryObjectDefinition) -> list[StrawberryField]:
@@ -885,14 +905,56 @@ class Schema(strawberry.Schema):
         operation_extensions: dict[str, Any] | None = None,
     ) -> ExecutionResult:
         """Execute a query or a mutation; subscriptions need a stream."""
+        allowed = {*(allowed_operation_types or OperationType)} - {OperationType.SUBSCRIPTION}
+        known = self.known.find(query, operation_name)
+        if known is not None and self._toll is not None and OperationType.QUERY in allowed:
+            return await self._execute_known(
+                known, self._toll, variable_values or {}, cast("Context", context_value)
+            )
         return await super().execute(
             query,
             variable_values,
             context_value,
             root_value,
             operation_name,
-            {*(allowed_operation_types or OperationType)} - {OperationType.SUBSCRIPTION},
+            allowed,
             operation_extensions,
+        )
+
+    async def _execute_known(
+        self, known: KnownOperation, toll: Toll, variables: dict[str, Any], context: Context
+    ) -> ExecutionResult:
+        """Do what the library and the extensions below do once a document is valid."""
+        begun = time.perf_counter()
+        context = _pinned(context)
+        told, errors = await toll.take(known.prices, variables, context)
+        result = GraphQLExecutionResult(None, errors)
+        if not errors:
+            try:
+                result = await await_maybe(
+                    execute(
+                        self._schema,
+                        known.document,
+                        context_value=context,
+                        variable_values=variables,
+                        operation_name=known.operation_name,
+                        executor_class=Executor,
+                    )
+                )
+            except Exception as error:  # noqa: BLE001 - told below, masked
+                unforeseen = GraphQLError(str(error), original_error=error)
+                result = GraphQLExecutionResult(None, [unforeseen])
+        if result.errors:
+            self.process_errors(result.errors)
+        self._observe(
+            known.label,
+            result.errors or [],
+            told["requested"],
+            None if context.partial is None else context.partial.value,
+            time.perf_counter() - begun,
+        )
+        return ExecutionResult(
+            data=result.data, errors=result.errors, extensions={**_noted(context), "cost": told}
         )
 
     def process_errors(
@@ -911,11 +973,12 @@ class _OneModel(SchemaExtension):
 
     def on_operation(self) -> Iterator[None]:
         """Pin the model."""
-        context: Context = self.execution_context.context
-        self.execution_context.context = replace(
-            context, pinned=context.services.models.current, partial=None
-        )
+        self.execution_context.context = _pinned(self.execution_context.context)
         yield
+
+
+def _pinned(context: Context) -> Context:
+    return replace(context, pinned=context.services.models.current, partial=None)
 
 
 class _Noted(SchemaExtension):
@@ -923,8 +986,24 @@ class _Noted(SchemaExtension):
 
     def get_results(self) -> dict[str, Any]:
         """Return what is known once the operation was executed."""
-        context: Context = self.execution_context.context
-        return {} if context.partial is None else {"partial": context.partial.value}
+        return _noted(self.execution_context.context)
+
+
+def _noted(context: Context) -> dict[str, Any]:
+    return {} if context.partial is None else {"partial": context.partial.value}
+
+
+class _Known(SchemaExtension):
+    """Keeps what has got as far as being executed."""
+
+    def on_execute(self) -> Iterator[None]:
+        """Keep the operation."""
+        context = self.execution_context
+        schema, document = cast("Schema", context.schema), context.graphql_document
+        if context.query is not None and document is not None:
+            asked_for = context._provided_operation_name  # noqa: SLF001 - as above
+            schema.known.keep(schema._schema, context.query, document, asked_for)  # noqa: SLF001 - strawberry shows it nowhere else
+        yield
 
 
 class _ParserCache(SchemaExtension):
@@ -968,23 +1047,30 @@ class _Checked(ValidationCache):
         yield
 
 
+def _unobserved(*_: object) -> None:
+    """Count nothing."""
+
+
 def create_schema(
     *extensions: type[SchemaExtension],
-    checks: Sequence[Callable[[], SchemaExtension]] = (),
+    toll: Toll | None = None,
+    observe: Observe = _unobserved,
     profile: Profile = Profile.DEV,
     withheld: frozenset[str] = frozenset(),
 ) -> Schema:
     """Return the schema, with caches that are shared by all requests.
 
     Args:
-        extensions: what goes around every operation.
-        checks: what a valid document has to pass, in this order, before it is executed.
+        extensions: what goes around every operation; `observe` does the same for known ones.
+        toll: what a valid document has to pass before it is executed.
         profile: whom it is for.
         withheld: fields of people that are not in it.
     """
     is_hidden = profile is Profile.PRODUCTION
     schema = Schema(
         withheld=withheld,
+        toll=toll,
+        observe=observe,
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -998,7 +1084,8 @@ def create_schema(
             _ParserCache,
             lambda: _Checked(maxsize=CACHED_DOCUMENTS),
             *([HiddenSchema] if is_hidden else []),
-            *checks,
+            *([] if toll is None else [lambda: Priced(toll)]),
+            _Known,
         ],
     )
     schema.hides_suggestions = is_hidden
