@@ -39,9 +39,9 @@ class KnownOperations:
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, str | None], KnownOperation] = OrderedDict()
 
-    def find(self, query: str | None, operation_name: str | None) -> KnownOperation | None:
-        """Return a query if it is known."""
-        if query is None:
+    def find(self, query: str | None, operation_name: object) -> KnownOperation | None:
+        """Return a query if it is known; the name is what came, whatever it is."""
+        if query is None or not isinstance(operation_name, str | None):
             return None
         known = self._known.get((query, operation_name))
         if known is not None:
@@ -62,6 +62,10 @@ class KnownOperations:
         self._known[query, operation_name] = KnownOperation(schema, document, operation_name)
         if len(self._known) > KNOWN_OPERATIONS:
             self._known.popitem(last=False)
+
+    def forget(self) -> None:
+        """Forget all."""
+        self._known.clear()
 
 
 def label_of(document: DocumentNode) -> str:
