@@ -306,18 +306,16 @@ class FactorRecommender(Recommender, FoldIn):
         neighbours. So it only chooses candidates, all within its error of the k-th best; they
         are scored again in a way that does not depend on the batch.
         """
+        scores[~factors.any(axis=1)] = -np.inf
         lengths = np.sqrt(np.einsum("pf,pf->p", factors, factors))
         rows, jobs = within_reach(scores, k, ROUNDING * self._longest * lengths)
         exact = np.einsum("cf,cf->c", self._jobs[jobs], factors[rows])
         exact += added[rows, jobs]
         order = np.lexsort((jobs, -exact, rows))
         jobs, exact = jobs[order], exact[order]
-        ends = np.cumsum(np.bincount(rows, minlength=len(scores)))
+        ends = np.cumsum(np.bincount(rows, minlength=len(scores))).tolist()
         stretches = [
-            slice(start, min(end, start + k)) if is_known else slice(0)
-            for start, end, is_known in zip(
-                [0, *ends[:-1].tolist()], ends.tolist(), lengths > 0, strict=True
-            )
+            slice(start, min(end, start + k)) for start, end in zip([0, *ends], ends, strict=False)
         ]
         return [Ranked(jobs[stretch], exact[stretch]) for stretch in stretches]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
 from domain.errors import InputError, SnapshotCorrupt
-from domain.model import FloatArray, IndexArray, Interactions
+from domain.model import FloatArray, IndexArray, Interactions, stretches
 from domain.ports import Arrays
 
 NEIGHBOURS = 100
@@ -122,7 +122,7 @@ class Neighbourhood:
         """Return what people's scores gain, shape (n, jobs)."""
         starts: IndexArray = self._indptr[users].astype(np.int64, copy=False)
         lengths = self._indptr[users + 1] - starts
-        return self._gains(self._indices[_stretches(starts, lengths)], lengths)
+        return self._gains(self._indices[stretches(starts, lengths)], lengths)
 
     def of_jobs(self, histories: Sequence[NDArray[np.integer]]) -> FloatArray:
         """Return the same for people who did jobs, shape (n, jobs)."""
@@ -134,7 +134,7 @@ class Neighbourhood:
         near, width = self._nearest, self._nearest.shape[0]
         starts = near.indptr[jobs].astype(np.int64)
         counts = near.indptr[jobs + 1] - starts
-        places = _stretches(starts, counts)
+        places = stretches(starts, counts)
         # A product of sparse matrices comes to the same, and takes several times as long
         cells = np.repeat(np.repeat(np.arange(len(lengths)) * width, lengths), counts)
         cells += near.indices[places]
@@ -148,14 +148,6 @@ class Neighbourhood:
         scale = self._weight / np.sqrt(np.float32(len(history)))
         added: FloatArray = scale * self._nearest[history][:, jobs].toarray().T
         return added
-
-
-def _stretches(starts: IndexArray, lengths: IndexArray) -> IndexArray:
-    """Return the places of stretches of an array, one behind the other."""
-    ends = np.cumsum(lengths)
-    places = np.arange(lengths.sum())
-    places += np.repeat(starts - (ends - lengths), lengths)
-    return places
 
 
 def binary(
