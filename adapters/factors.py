@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from adapters.neighbours import Neighbourhood, Neighbours
 from domain.errors import SnapshotCorrupt
@@ -16,8 +15,8 @@ from domain.model import BoolArray, FloatArray, History, IndexArray, TimeArray
 from domain.ports import Arrays, FoldIn, Recommender
 from domain.ranking import Ranked, best
 
-BLOCK_CELLS = 1 << 20
-"""People are ranked in blocks whose scores fit the cache: 4 MiB of float32."""
+BLOCK_CELLS = 1 << 18
+"""People are ranked in blocks whose scores fit the cache: 1 MiB of float32."""
 
 _GRAM_ROWS = 1 << 16
 
@@ -168,8 +167,10 @@ class FactorRecommender(Recommender, FoldIn):
         """
         if len(users) and not 0 <= users.min() <= users.max() < len(self._users):
             raise IndexError(f"positions reach from {users.min()} to {users.max()}")
-        near = self._neighbourhood
-        gains = None if near is None else near.of_users(users)
+
+        def gains(near: Neighbourhood, rows: slice) -> FloatArray:
+            return near.of_users(users[rows])
+
         return self._ranked(self._users[users], gains, k, eligible, excluded)
 
     def fold_in(
@@ -185,8 +186,10 @@ class FactorRecommender(Recommender, FoldIn):
             if len(history):
                 system, weighted = self._equations(history)
                 factors[row] = np.linalg.solve(system, weighted.sum(axis=1))
-        near = self._neighbourhood
-        gains = None if near is None else near.of_jobs([history.jobs for history in histories])
+
+        def gains(near: Neighbourhood, rows: slice) -> FloatArray:
+            return near.of_jobs([history.jobs for history in histories[rows]])
+
         return self._ranked(factors, gains, k, eligible, excluded)
 
     def contributions(self, history: History, jobs: IndexArray) -> TimeArray:
@@ -226,7 +229,7 @@ class FactorRecommender(Recommender, FoldIn):
     def _ranked(
         self,
         people: FloatArray,
-        gains: csr_matrix | None,
+        gains: Callable[[Neighbourhood, slice], FloatArray],
         k: int,
         eligible: BoolArray,
         excluded: Sequence[IndexArray],
@@ -235,36 +238,34 @@ class FactorRecommender(Recommender, FoldIn):
 
         Args:
             people: shape (people, factors).
-            gains: shape (people, jobs), what neighbours add; None for nothing.
+            gains: returns what neighbours add for a stretch of people, shape (n, jobs), an array
+                that may be written to.
+
+        Raises:
+            ValueError: there are not as many exclusions as people.
         """
+        if len(excluded) != len(people):
+            raise ValueError(f"{len(excluded)} exclusions are given for {len(people)} people")
         if k < 1 or not len(self._jobs):
             return [Ranked.nothing()] * len(people)
-        barred = ~eligible
+        for_all = np.where(eligible, self._lift, np.float32(-np.inf))
         height = max(1, BLOCK_CELLS // len(self._jobs))
         lists: list[Ranked] = []
         for start in range(0, len(people), height):
-            factors = np.ascontiguousarray(people[start : start + height])
-            block = factors @ self._jobs.T
-            added = self._added(
-                None if gains is None else gains[start : start + height], block.shape
-            )
-            if added is not None:
-                block += added
-            block[:, barred] = -np.inf
-            for place, (row, own, hidden) in enumerate(
-                zip(block, factors, excluded[start : start + height], strict=True)
-            ):
-                row[hidden] = -np.inf
-                extra = None if added is None else added[place]
-                lists.append(self._top(row, own, extra, k) if own.any() else Ranked.nothing())
+            rows = slice(start, start + height)
+            factors = np.ascontiguousarray(people[rows])
+            scores = factors @ self._jobs.T
+            if self._neighbourhood is None:
+                added = np.broadcast_to(for_all, scores.shape)
+            else:
+                added = gains(self._neighbourhood, rows)
+                added += for_all
+            scores += added
+            hidden = excluded[rows]
+            lengths = [len(own) for own in hidden]
+            scores[np.repeat(np.arange(len(hidden)), lengths), np.concatenate(hidden)] = -np.inf
+            lists += self._top(scores, factors, added, k)
         return lists
-
-    def _added(self, gains: csr_matrix | None, shape: tuple[int, ...]) -> FloatArray | None:
-        """Return what people's products gain, shape (people, jobs); None for nothing."""
-        if gains is not None:
-            added: FloatArray = self._lift + gains.toarray()
-            return added
-        return np.broadcast_to(self._lift, shape) if self._lift.any() else None
 
     def similar(self, job: int, k: int, eligible: BoolArray) -> Ranked:
         """Rank jobs by cosine, never the job itself; see the port."""
@@ -277,7 +278,7 @@ class FactorRecommender(Recommender, FoldIn):
             rough = (self._jobs @ own) / (self._norms * self._norms[job])
         rough[~eligible | (self._norms == 0)] = -np.inf
         rough[job] = -np.inf
-        candidates = _within_reach(rough, k, ROUNDING)
+        _, candidates = within_reach(rough[None], k, np.array([ROUNDING]))
         others, this = self._jobs[candidates].astype(np.float64), own.astype(np.float64)
         # One root of the product keeps vectors of one direction at exactly one cosine
         lengths = np.sqrt(np.einsum("jf,jf->j", others, others) * (this @ this))
@@ -292,29 +293,62 @@ class FactorRecommender(Recommender, FoldIn):
         return cosines
 
     def _top(
-        self, scores: FloatArray, factors: FloatArray, added: FloatArray | None, k: int
-    ) -> Ranked:
-        """Return the best k of one person's scores; barred jobs are at -inf.
+        self, scores: FloatArray, factors: FloatArray, added: FloatArray, k: int
+    ) -> list[Ranked]:
+        """Return the best k of people's scores; barred jobs are at -inf.
 
         Args:
-            scores: shape (jobs,), products and what is added to them.
-            added: shape (jobs,), what is added; None for nothing.
+            scores: shape (people, jobs), products and what is added to them.
+            factors: shape (people, factors); who has none gets no jobs.
+            added: shape (people, jobs), what is added.
 
         A matrix product rounds differently for a batch than for one person, and could swap
         neighbours. So it only chooses candidates, all within its error of the k-th best; they
         are scored again in a way that does not depend on the batch.
         """
-        largest = self._longest * float(np.sqrt(factors @ factors))
-        if added is not None:
-            largest += float(np.abs(added).max())
-        candidates = _within_reach(scores, k, ROUNDING * largest)
-        exact = np.einsum("jf,f->j", self._jobs[candidates], factors)
-        if added is not None:
-            exact += added[candidates]
-        return best(candidates, exact, k)
+        scores[~factors.any(axis=1)] = -np.inf
+        lengths = np.sqrt(np.einsum("pf,pf->p", factors, factors))
+        rows, jobs = within_reach(scores, k, ROUNDING * self._longest * lengths)
+        exact = np.einsum("cf,cf->c", self._jobs[jobs], factors[rows])
+        exact += added[rows, jobs]
+        order = np.lexsort((jobs, -exact, rows))
+        jobs, exact = jobs[order], exact[order]
+        ends = np.cumsum(np.bincount(rows, minlength=len(scores))).tolist()
+        stretches = [
+            slice(start, min(end, start + k)) for start, end in zip([0, *ends], ends, strict=False)
+        ]
+        return [Ranked(jobs[stretch], exact[stretch]) for stretch in stretches]
 
 
-def _within_reach(scores: FloatArray, k: int, error: float) -> IndexArray:
-    """Return the positions that may be among the best k if scores are off by up to an error."""
-    least = np.partition(scores, len(scores) - k)[len(scores) - k] if len(scores) > k else -np.inf
-    return np.flatnonzero(scores >= max(float(least) - 2 * error, _LOWEST))
+def within_reach(scores: FloatArray, k: int, errors: FloatArray) -> tuple[IndexArray, IndexArray]:
+    """Find what may be among the best k of each row if scores are off by up to an error.
+
+    The k-th largest of the maxima of groups is at most the k-th best score, and hardly less where
+    there are many more groups than k. So few groups hold all that is looked for. A group is made
+    of elements that lie equally far apart, since maxima of rows are found several at a time.
+
+    Args:
+        scores: shape (rows, n).
+        k: at least 1.
+        errors: shape (rows,), beside the rounding of a score itself.
+
+    Returns:
+        rows and columns of what is at or above the lowest number, each of shape (found,).
+    """
+    count, n = scores.shape
+    size = max(1, min(int(np.sqrt(n) / 4), n // (4 * k)))
+    groups = n // size
+    grid = scores[:, : size * groups].reshape(count, size, groups)
+    largest = grid.max(axis=1)
+    floors = np.full(count, _LOWEST)
+    if groups > k:
+        kth = np.partition(largest, groups - k, axis=1)[:, groups - k].astype(np.float64)
+        np.maximum(kth - 2 * (errors + ROUNDING * np.abs(kth)), _LOWEST, out=floors)
+    floors = floors.astype(np.float32)[:, None]
+    rows, group = np.divmod(np.flatnonzero(largest >= floors), groups)
+    place, depth = np.divmod(np.flatnonzero(grid[rows, :, group] >= floors[rows]), size)
+    rest, column = np.nonzero(scores[:, size * groups :] >= floors)
+    return (
+        np.concatenate([rows[place], rest]),
+        np.concatenate([depth * groups + group[place], size * groups + column]),
+    )

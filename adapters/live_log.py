@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import threading
-from collections import OrderedDict, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -49,7 +49,7 @@ class JsonlRecentActivities(RecentActivities):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._followed: OrderedDict[str, tuple[_FollowedFile, ...]] = OrderedDict()
+        self._followed: list[tuple[Mapping[str, Any], tuple[_FollowedFile, ...]]] = []
 
     def append(self, activities: Sequence[Activity]) -> None:
         """Record activities for good; see the port. The owner's file is never written to."""
@@ -108,17 +108,16 @@ class JsonlRecentActivities(RecentActivities):
             return sum(file.rejected for file in self._files(read_to))
 
     def _files(self, read_to: Mapping[str, Any]) -> tuple[_FollowedFile, ...]:
-        key = json.dumps(read_to, sort_keys=True)
-        files = self._followed.get(key)
-        if files is None:
-            own = _FollowedFile(self._folder / LIVE_ACTIVITIES, read_to, is_own=True)
-            files = (own,)
-            if _OWNERS in read_to:
-                files = (_FollowedFile(self._folder / _OWNERS, read_to, is_own=False), own)
-            self._followed[key] = files
-        self._followed.move_to_end(key)
-        if len(self._followed) > _FOLLOWED_MODELS:
-            self._followed.popitem(last=False)
+        """Return the files that are followed for a model; those asked for last are kept."""
+        for place, (known, files) in enumerate(self._followed):
+            if known == read_to:
+                self._followed.insert(0, self._followed.pop(place))
+                return files
+        own = _FollowedFile(self._folder / LIVE_ACTIVITIES, read_to, is_own=True)
+        files = (own,)
+        if _OWNERS in read_to:
+            files = (_FollowedFile(self._folder / _OWNERS, read_to, is_own=False), own)
+        self._followed = [(dict(read_to), files), *self._followed[: _FOLLOWED_MODELS - 1]]
         return files
 
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import lmdb
@@ -59,6 +60,9 @@ _LOGGED = 1_000
 
 _STEP = 5_000
 """A generation that is not needed any more is removed in transactions of so many items."""
+
+_REMEMBERED_JOBS = 10_000
+"""So many jobs are kept as they were made of their bytes, which takes longer than reading them."""
 
 _MAX_READERS = 1_024
 _NO_TEXT = frozenset({"id", "description"})
@@ -133,6 +137,7 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         self._opened: _Environment | None = None
         self._state: _State | None = None
         self._hashes = Hashes()
+        self._jobs: dict[int, tuple[bytes, Job]] = {}
 
     # Reading
 
@@ -157,11 +162,9 @@ class LmdbCatalog(CatalogStore, CatalogImport):
                 for id_ in wanted
                 if id_ in heads
             }
-        return {
-            id_: as_head(heads[id_]).job(id_, as_text(texts[id_]) if texts else None)
-            for id_ in wanted
-            if id_ in heads
-        }
+        if texts:
+            return {id_: as_head(head).job(id_, as_text(texts[id_])) for id_, head in heads.items()}
+        return {id_: self._job(id_, head) for id_, head in heads.items()}
 
     def changed_since(self, revision: int) -> set[int] | None:
         """Return the jobs that changed since a revision; see the port."""
@@ -384,6 +387,17 @@ class LmdbCatalog(CatalogStore, CatalogImport):
         """
         return self._locked(lambda environment, _: environment.move())
 
+    def _job(self, id_: int, head: bytes) -> Job:
+        """Return a job without its text, the same as before where its bytes are."""
+        known = self._jobs.get(id_)
+        if known is not None and known[0] == head:
+            return known[1]
+        job = as_head(head).job(id_, None)
+        if len(self._jobs) >= _REMEMBERED_JOBS:
+            self._jobs = {}
+        self._jobs[id_] = head, job
+        return job
+
     def _index(self) -> JobIndex:
         with self._reading() as view:
             return self._current(view).jobs
@@ -455,12 +469,8 @@ class LmdbCatalog(CatalogStore, CatalogImport):
                 except lmdb.MapResizedError:
                     environment.resize(grow=False)
 
-    @contextmanager
-    def _reading(self) -> Iterator[_View]:
-        with _translated():
-            environment = self._environment()
-            with environment.reading() as transaction:
-                yield _View(transaction, environment.tables)
+    def _reading(self) -> _Reading:
+        return _Reading(self._environment)
 
     def _environment(self) -> _Environment:
         opened = self._opened
@@ -576,18 +586,29 @@ class _Environment:
             for name in (_DATA, "lock.mdb"):
                 (self._folder / name).unlink(missing_ok=True)
 
+    def enter(self) -> lmdb.Environment:
+        """Hand the environment out; its map keeps its size until `leave`."""
+        with self._condition:
+            if self._is_resizing:
+                self._condition.wait_for(lambda: not self._is_resizing)
+            self._users += 1
+        return self._environment
+
+    def leave(self) -> None:
+        """Give the environment back."""
+        with self._condition:
+            self._users -= 1
+            if self._is_resizing:
+                self._condition.notify_all()
+
     @contextmanager
     def shared(self) -> Iterator[lmdb.Environment]:
         """Hand the environment out; its map keeps its size meanwhile."""
-        with self._condition:
-            self._condition.wait_for(lambda: not self._is_resizing)
-            self._users += 1
+        environment = self.enter()
         try:
-            yield self._environment
+            yield environment
         finally:
-            with self._condition:
-                self._users -= 1
-                self._condition.notify_all()
+            self.leave()
 
     @contextmanager
     def writing(self) -> Iterator[lmdb.Transaction[bytes]]:
@@ -595,19 +616,20 @@ class _Environment:
         with self.shared() as opened, opened.begin(write=True) as transaction:
             yield transaction
 
-    @contextmanager
-    def reading(self) -> Iterator[lmdb.Transaction[bytes]]:
-        """Hand out a transaction that sees one state, whatever happens meanwhile."""
+    def begin(self) -> lmdb.Transaction[bytes]:
+        """Begin a transaction that sees one state, whatever happens meanwhile.
+
+        Call `leave` when it has ended.
+        """
         while True:
-            with self.shared() as opened:
-                try:
-                    transaction = opened.begin()
-                except lmdb.MapResizedError:
-                    transaction = None
-                if transaction is not None:
-                    with transaction:
-                        yield transaction
-                    return
+            environment = self.enter()
+            try:
+                return environment.begin()
+            except lmdb.MapResizedError:
+                self.leave()
+            except BaseException:
+                self.leave()
+                raise
             self.resize(grow=False)
 
     def resize(self, *, grow: bool) -> None:
@@ -643,6 +665,44 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class _Reading:
+    """Hands out what a transaction sees, and ends it.
+
+    Several times faster than generators as context managers, one within the other, which took
+    longer than reading.
+    """
+
+    __slots__ = ("_environment", "_opened", "_transaction")
+
+    def __init__(self, environment: Callable[[], _Environment]) -> None:
+        self._environment = environment
+
+    def __enter__(self) -> _View:
+        try:
+            self._opened = self._environment()
+            self._transaction = self._opened.begin()
+        except (lmdb.Error, OSError) as error:
+            raise _unavailable(error) from error
+        try:
+            return _View(self._transaction, self._opened.tables)
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._transaction.abort()
+        finally:
+            self._opened.leave()
+        if isinstance(error, (lmdb.Error, OSError)):
+            raise _unavailable(error) from error
 
 
 class _View:
@@ -928,4 +988,8 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (lmdb.Error, OSError) as error:
-        raise CatalogUnavailable(f"the catalogue cannot be used: {error}") from error
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> CatalogUnavailable:
+    return CatalogUnavailable(f"the catalogue cannot be used: {error}")

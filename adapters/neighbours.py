@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
 from domain.errors import InputError, SnapshotCorrupt
-from domain.model import FloatArray, IndexArray, Interactions
+from domain.model import FloatArray, IndexArray, Interactions, stretches
 from domain.ports import Arrays
 
 NEIGHBOURS = 100
@@ -118,19 +118,29 @@ class Neighbourhood:
         wider = csr_matrix((near.data, near.indices, indptr), shape=(jobs, jobs))
         return Neighbourhood(self._indptr, self._indices, wider, float(self._weight))
 
-    def of_users(self, users: IndexArray) -> csr_matrix:
+    def of_users(self, users: IndexArray) -> FloatArray:
         """Return what people's scores gain, shape (n, jobs)."""
-        starts, ends = self._indptr[users], self._indptr[users + 1]
-        return self.of_jobs([self._indices[row] for row in map(slice, starts, ends)])
+        starts: IndexArray = self._indptr[users].astype(np.int64, copy=False)
+        lengths = self._indptr[users + 1] - starts
+        return self._gains(self._indices[stretches(starts, lengths)], lengths)
 
-    def of_jobs(self, histories: Sequence[NDArray[np.integer]]) -> csr_matrix:
+    def of_jobs(self, histories: Sequence[NDArray[np.integer]]) -> FloatArray:
         """Return the same for people who did jobs, shape (n, jobs)."""
-        lengths = [len(history) for history in histories]
-        jobs = np.concatenate([np.empty(0, dtype=np.int32), *histories])
-        done = binary(jobs, np.cumsum([0, *lengths]), (len(histories), self._nearest.shape[0]))
-        gains = done @ self._nearest
-        scales = self._weight / np.sqrt(np.maximum(1, lengths).astype(np.float32))
-        gains.data *= np.repeat(scales, np.diff(gains.indptr))
+        lengths = np.array([len(history) for history in histories], dtype=np.int64)
+        return self._gains(np.concatenate([np.empty(0, dtype=np.int64), *histories]), lengths)
+
+    def _gains(self, jobs: NDArray[np.integer], lengths: IndexArray) -> FloatArray:
+        """Return the same for people who did so many of jobs that stand behind one another."""
+        near, width = self._nearest, self._nearest.shape[0]
+        starts = near.indptr[jobs].astype(np.int64)
+        counts = near.indptr[jobs + 1] - starts
+        places = stretches(starts, counts)
+        # A product of sparse matrices comes to the same, and takes several times as long
+        cells = np.repeat(np.repeat(np.arange(len(lengths)) * width, lengths), counts)
+        cells += near.indices[places]
+        gains = np.zeros((len(lengths), width), dtype=np.float32)
+        np.add.at(gains.reshape(-1), cells, near.data[places])
+        gains *= (self._weight / np.sqrt(np.maximum(1, lengths).astype(np.float32)))[:, None]
         return gains
 
     def contributions(self, history: IndexArray, jobs: IndexArray) -> FloatArray:

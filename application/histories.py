@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,22 +70,21 @@ def people_of(
         erased: shape (people,), of whom nothing may be known but what is recent.
     """
     kinds = {*exclude, *HIDDEN}
-    positions = np.where(erased, -1, interactions.users.positions(user_ids)).tolist()
-    rows = dict(_rows_by_person(recent))
-    nothing = Unscored.nothing()
-    return [
-        _person(
-            interactions,
-            pool,
-            scoring,
-            user_id,
-            position,
-            (nothing if is_erased else interactions.unscored).of(user_id),
-            rows.get(user_id, NOTHING_NEW),
-            kinds,
-        )
-        for user_id, position, is_erased in zip(user_ids, positions, erased.tolist(), strict=True)
+    ids = np.array(user_ids, dtype=np.int64)
+    positions = np.where(erased, -1, interactions.users.positions(ids))
+    hidden = interactions.jobs_done(positions, kinds)
+    people = [
+        Person(user_id, position, None, own)
+        for user_id, position, own in zip(user_ids, positions.tolist(), hidden, strict=True)
     ]
+    lately = dict(_rows_by_person(recent))
+    # No id is below 0: nothing is known of who was erased
+    unscored = interactions.unscored.of(np.where(erased, -1, ids))
+    for row, (user_id, further) in enumerate(zip(user_ids, unscored, strict=True)):
+        if user_id in lately or len(further[0]):
+            did = lately.get(user_id, NOTHING_NEW)
+            people[row] = _changed(people[row], interactions, pool, scoring, further, did, kinds)
+    return people
 
 
 def visitor(
@@ -116,28 +115,24 @@ def without_erased(recent: ActivityTally, erased_at: ErasedAt) -> ActivityTally:
     return recent.select(np.isnan(erased) | (recent.first_at > erased))
 
 
-def _person(
+def _changed(
+    person: Person,
     interactions: Interactions,
     pool: JobPool,
     scoring: ScoringPolicy,
-    user_id: int,
-    position: int,
     unscored: tuple[IdArray, NDArray[np.uint8]],
     recent: ActivityTally,
     kinds: set[ActivityKind],
 ) -> Person:
-    if not len(recent) and not len(unscored[0]):
-        nothing = np.empty(0, dtype=np.int64)
-        hidden = interactions.jobs_done(position, kinds) if position >= 0 else nothing
-        return Person(user_id, position, None, hidden)
-    learned = interactions.history(position) if position >= 0 else None
+    """Return the same with what a model's history does not tell."""
+    learned = interactions.history(person.position) if person.position >= 0 else None
     history, flags = _joined(learned, unscored, pool, scoring, recent)
     changed = (
         learned is None
         or len(learned) != len(history)
         or not np.array_equal(learned.scores, history.scores)
     )
-    return Person(user_id, position, history if changed else None, _hidden(*flags, kinds))
+    return replace(person, history=history if changed else None, hidden=_hidden(*flags, kinds))
 
 
 def _joined(
@@ -183,7 +178,7 @@ def _hidden(jobs: IndexArray, flags: NDArray[np.uint8], kinds: set[ActivityKind]
 
 def _rows_by_person(tally: ActivityTally) -> Iterator[tuple[int, ActivityTally]]:
     """Yield each person's pairs; pairs are ordered by person."""
-    for user_id in np.unique(tally.user_ids).tolist():
+    for user_id in dict.fromkeys(tally.user_ids.tolist()):
         start = np.searchsorted(tally.user_ids, user_id, side="left")
         rows = slice(start, np.searchsorted(tally.user_ids, user_id, side="right"))
         yield (

@@ -141,7 +141,10 @@ class JobPools:
             content: learned beside it; None leaves new jobs out.
         """
         known = interactions.jobs.ids
-        alone = JobPool(0, known, len(known), recommender, known[:0])
+
+        def alone(revision: int = 0) -> JobPool:
+            return JobPool(revision, known, len(known), recommender, known[:0])
+
         with self._lock:
             pool, placed = self._remembered.get(version, (None, {}))
             try:
@@ -154,9 +157,9 @@ class JobPools:
                         pool = replace(pool, revision=revision)
                     else:
                         placed = found
-                        pool = _joined(replace(alone, revision=revision), placed)
+                        pool = _joined(alone(revision), placed)
             except CatalogUnavailable:
-                return replace(pool or alone, is_partial=True)
+                return replace(pool or alone(), is_partial=True)
             self._remembered[version] = pool, placed
             self._remembered.move_to_end(version)
             if len(self._remembered) > _REMEMBERED_MODELS:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from itertools import chain, islice, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -267,8 +268,18 @@ class _Candidates:
         return sum(array.nbytes for array in arrays)
 
 
-_Completed = tuple[Ranked, list[RecommendationSource]]
-"""A list, and where each of its jobs comes from."""
+class _Completed(NamedTuple):
+    """A list.
+
+    Attributes:
+        sources: where each of its jobs comes from, as if the model had learned all of them.
+        is_personal: shape (n,), whether the model ranked the job for the person.
+    """
+
+    ranked: Ranked
+    sources: list[RecommendationSource]
+    is_personal: BoolArray
+
 
 _Asked = tuple[str, JobFilter | None, bool]
 """A model's version, a filter, and whether closed jobs are included."""
@@ -469,14 +480,14 @@ class Recommending:
             else:
                 whole = len(pool.ids)
                 (personal,) = _ranked_for(pool.recommender, [person], whole, candidates.eligible)
-                ranked, sources = self._completed(pool, candidates, person, personal, whole)
+                ranked, sources, _ = self._completed(pool, candidates, person, personal, whole)
                 row = int(np.flatnonzero(ranked.jobs == position)[0])
                 return explaining.WhyNot(
                     job_id,
                     explaining.Verdict.RANKED,
                     row + 1,
                     float(ranked.scores[row]),
-                    sources[row],
+                    pool.source(position, sources[row]),
                 )
         return explaining.WhyNot(job_id, verdict or explaining.Verdict.UNKNOWN)
 
@@ -631,31 +642,28 @@ class Recommending:
     ) -> list[RecommendationList]:
         length = variety.pool(first)
         ranked = _ranked_for(pool.recommender, people, length, candidates.eligible)
-        lists = []
-        for person, personal in zip(people, ranked, strict=True):
-            completed = self._completed(pool, candidates, person, personal, length)
-            is_personal = np.arange(len(completed[0])) < len(personal)
-            if not variety.is_plain:
-                completed, is_personal = self._varied(
-                    model, pool, candidates, person, completed, is_personal, first, variety
-                )
-            jobs, sources = completed
-            ids = pool.ids[jobs.jobs].tolist()
-            whys = _reasons(model, pool, person, jobs, is_personal, reasons)
-            lifts = np.where(is_personal, pool.recommender.lift(jobs.jobs), 0).tolist()
-            rows = zip(ids, jobs.scores.tolist(), sources, lifts, whys, strict=True)
-            lists.append(
-                RecommendationList(
-                    user_id=person.user_id,
-                    model=model.manifest,
-                    items=tuple(Recommendation(rank, *row) for rank, row in enumerate(rows, 1)),
-                    shortfall=self._ranking.shortfall(
-                        len(ids), first, candidates.count, filtered=filtered
-                    ),
-                    is_partial=candidates.is_partial,
-                )
+        lists = [
+            self._completed(pool, candidates, person, personal, length)
+            for person, personal in zip(people, ranked, strict=True)
+        ]
+        if not variety.is_plain:
+            lists = [
+                self._varied(model, pool, candidates, person, completed, first, variety)
+                for person, completed in zip(people, lists, strict=True)
+            ]
+        rows = _rows(model, pool, people, lists, reasons)
+        return [
+            RecommendationList(
+                user_id=person.user_id,
+                model=model.manifest,
+                items=tuple(islice(rows, len(completed.ranked))),
+                shortfall=self._ranking.shortfall(
+                    len(completed.ranked), first, candidates.count, filtered=filtered
+                ),
+                is_partial=candidates.is_partial,
             )
-        return lists
+            for person, completed in zip(people, lists, strict=True)
+        ]
 
     def _varied(
         self,
@@ -664,16 +672,15 @@ class Recommending:
         candidates: _Candidates,
         person: Person,
         completed: _Completed,
-        is_personal: BoolArray,
         first: int,
         variety: Variety,
-    ) -> tuple[_Completed, BoolArray]:
+    ) -> _Completed:
         """Choose a list of `first` from a longer one, which grows where a bound leaves too few."""
         employers, types = self._employers_of(model, pool), _types_of(model, pool)
         crowd = np.concatenate([model.crowd, np.zeros(len(pool.new_ids), dtype=np.float32)])
         length = variety.pool(first)
         while True:
-            ranked, sources = completed
+            ranked, sources, is_personal = completed
             places = variety.choose(
                 ranked,
                 first,
@@ -684,11 +691,10 @@ class Recommending:
             )
             if len(places) == first or len(ranked) < length:
                 chosen = Ranked(ranked.jobs[places], ranked.scores[places])
-                return (chosen, [sources[place] for place in places]), is_personal[places]
+                return _Completed(chosen, [sources[place] for place in places], is_personal[places])
             length *= 4
             (personal,) = _ranked_for(pool.recommender, [person], length, candidates.eligible)
             completed = self._completed(pool, candidates, person, personal, length)
-            is_personal = np.arange(len(completed[0])) < len(personal)
 
     def _employers_of(self, model: LiveModel, pool: JobPool) -> IndexArray:
         """Return a number for each job's employer, by position; -1 where it is unknown."""
@@ -712,7 +718,7 @@ class Recommending:
         personal: Ranked,
         k: int,
     ) -> _Completed:
-        """Return a list of at most k jobs, the personal ones first, and where each comes from."""
+        """Return a list of at most k jobs, the personal ones first."""
         ranked, sources = self._ranking.complete(personal, candidates.popular, person.hidden, k)
         if _is_folded(pool.recommender, person):
             sources = [
@@ -721,7 +727,7 @@ class Recommending:
                 else source
                 for source in sources
             ]
-        return ranked, list(map(pool.source, ranked.jobs.tolist(), sources))
+        return _Completed(ranked, sources, np.arange(len(ranked)) < len(personal))
 
     def _pool(self, model: LiveModel) -> JobPool:
         return self._pools.of(
@@ -745,19 +751,18 @@ class Recommending:
         key = (model.manifest.version, where, include_closed)
         with self._lock:
             known = self._remembered.get(key)
+            if known is not None:
+                self._remembered.move_to_end(key)
         if known is not None and len(known.eligible) != len(pool.ids):
             known = None
         # The pool's revision was told before its content, which may be newer then but never older
         is_current = known is not None and known.revision == pool.revision
+        if known is not None and is_current and at.timestamp() < known.valid_until:
+            return replace(known, is_partial=True) if pool.is_partial else known
         try:
-            if known is None or not is_current or at.timestamp() >= known.valid_until:
-                known = self._asked_for(model, pool, where, at, include_closed=include_closed)
-            elif pool.is_partial:
-                known = replace(known, is_partial=True)
+            known = self._asked_for(model, pool, where, at, include_closed=include_closed)
         except CatalogUnavailable:
             return replace(known or self._unasked_for(model, pool, where), is_partial=True)
-        if known.is_partial:
-            return known
         with self._lock:
             self._remembered[key] = known
             self._remembered.move_to_end(key)
@@ -864,18 +869,51 @@ def _ranked_for(
     return lists
 
 
+def _rows(
+    model: LiveModel,
+    pool: JobPool,
+    people: Sequence[Person],
+    lists: Sequence[_Completed],
+    reasons: int,
+) -> Iterator[Recommendation]:
+    """Yield the rows of all lists, one list behind the other."""
+    if not lists:
+        return iter(())
+    jobs = np.concatenate([completed.ranked.jobs for completed in lists])
+    scores = np.concatenate([completed.ranked.scores for completed in lists])
+    is_personal = np.concatenate([completed.is_personal for completed in lists])
+    sources = [source for completed in lists for source in completed.sources]
+    for row in np.flatnonzero(jobs >= pool.known).tolist():
+        sources[row] = RecommendationSource.NEW
+    whys: Iterable[tuple[Reason, ...]] = repeat(())
+    if reasons:
+        whys = chain.from_iterable(
+            _reasons(model, pool, person, completed, reasons)
+            for person, completed in zip(people, lists, strict=True)
+        )
+    return map(
+        Recommendation,
+        chain.from_iterable(range(1, 1 + len(completed.ranked)) for completed in lists),
+        pool.ids[jobs].tolist(),
+        scores.tolist(),
+        sources,
+        np.where(is_personal, pool.recommender.lift(jobs), 0).tolist(),
+        whys,
+    )
+
+
 def _reasons(
     model: LiveModel,
     pool: JobPool,
     person: Person,
-    ranked: Ranked,
-    is_personal: BoolArray,
+    completed: _Completed,
     first: int,
 ) -> list[tuple[Reason, ...]]:
     """Return the reasons of each job of a list; only the personal ones have some."""
+    ranked, _, is_personal = completed
     reasons: list[tuple[Reason, ...]] = [()] * len(ranked)
     recommender, history = pool.recommender, person.history
-    if not first or not is_personal.any() or not isinstance(recommender, FoldIn):
+    if not is_personal.any() or not isinstance(recommender, FoldIn):
         return reasons
     if history is None:
         history = model.interactions.history(person.position)
@@ -905,13 +943,9 @@ def top_lists(
     Returns:
         shape (people, k), job ids, -1 where a list is short.
     """
-    nothing = Ranked.nothing().jobs
 
     def done(people: slice) -> list[IndexArray]:
-        return [
-            nothing if user < 0 else interactions.jobs_done(int(user), exclude)
-            for user in interactions.users.positions(user_ids[people])
-        ]
+        return interactions.jobs_done(interactions.users.positions(user_ids[people]), exclude)
 
     return lists_without(interactions, recommender, user_ids, k, done).jobs
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -329,6 +329,19 @@ class _PairGroups:
         return combined
 
 
+def stretches(starts: IndexArray, lengths: IndexArray) -> IndexArray:
+    """Return the places of stretches of an array, one behind the other.
+
+    Args:
+        starts: shape (n,), where each begins.
+        lengths: shape (n,), how long each is.
+    """
+    ends = np.cumsum(lengths)
+    places = np.arange(ends[-1] if len(ends) else 0)
+    places += np.repeat(starts - ends + lengths, lengths)
+    return places
+
+
 class IdIndex:
     """The ids of one side of the model, and their positions in its arrays.
 
@@ -400,11 +413,12 @@ class Unscored:
     def __len__(self) -> int:
         return len(self.users)
 
-    def of(self, user_id: int) -> tuple[IdArray, NDArray[np.uint8]]:
-        """Return a person's jobs and what was done with them."""
-        start = np.searchsorted(self.users, user_id, side="left")
-        rows = slice(start, np.searchsorted(self.users, user_id, side="right"))
-        return self.jobs[rows], self.kinds[rows]
+    def of(self, user_ids: IdArray) -> list[tuple[IdArray, NDArray[np.uint8]]]:
+        """Return each person's jobs and what was done with them."""
+        starts = np.searchsorted(self.users, user_ids, side="left").tolist()
+        ends = np.searchsorted(self.users, user_ids, side="right").tolist()
+        rows = map(slice, starts, ends)
+        return [(self.jobs[row], self.kinds[row]) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -468,12 +482,21 @@ class Interactions:
         """User ids and job ids of the entries, each of shape (entries,)."""
         return np.repeat(self.users.ids, np.diff(self.indptr)), self.jobs.ids[self.indices]
 
-    def jobs_done(self, user: int, kinds: Iterable[ActivityKind]) -> IndexArray:
-        """Return the positions of the jobs with which the user at a position did any of `kinds`."""
+    def jobs_done(self, users: IndexArray, kinds: Iterable[ActivityKind]) -> list[IndexArray]:
+        """Return for each user the positions of the jobs with which they did any of `kinds`.
+
+        Args:
+            users: shape (n,), positions; at -1 stands nobody, who did nothing.
+        """
         mask = sum(kind.flag for kind in set(kinds))
-        row = slice(int(self.indptr[user]), int(self.indptr[user + 1]))
-        done: IndexArray = self.indices[row][(self.kinds[row] & mask) != 0].astype(np.int64)
-        return done
+        starts = self.indptr[users]
+        lengths = np.where(users >= 0, self.indptr[users + 1] - starts, 0)
+        entries = stretches(starts, lengths)
+        is_done = (self.kinds[entries] & mask) != 0
+        done = self.indices[entries[is_done]].astype(np.int64)
+        owners = np.repeat(np.arange(len(users)), lengths)[is_done]
+        ends = np.cumsum(np.bincount(owners, minlength=len(users))).tolist()
+        return [done[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def history(self, user: int) -> History:
         """Return what the user at a position did."""
@@ -703,8 +726,7 @@ class Reason:
     share: float
 
 
-@dataclass(frozen=True)
-class Recommendation:
+class Recommendation(NamedTuple):
     """One job of a ranked list.
 
     Attributes:

@@ -239,7 +239,7 @@ def test_values_out_of_bounds_are_refused(weight: float, count: int, name: str) 
 
 def test_neighbours_of_nobody_add_nothing() -> None:
     empty = Neighbourhood(np.zeros(2, np.int64), NOTHING, nearest_of_none(3), 1.0)
-    assert empty.of_users(np.array([0])).toarray().tolist() == [[0, 0, 0]]
+    assert empty.of_users(np.array([0])).tolist() == [[0, 0, 0]]
     assert empty.of_jobs([]).shape == (0, 3)
 
 

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from adapters import factors as kernel
-from adapters.factors import FactorRecommender, HalfStep
+from adapters.factors import FactorRecommender, HalfStep, within_reach
 from domain.errors import SnapshotCorrupt
 from domain.model import History
 
@@ -90,6 +90,35 @@ def test_lists_are_those_of_brute_force_with_ties_by_job_whatever_the_block(
         for user, own in zip(users, excluded, strict=True)
     ]
     assert expected == [rows_of(ranked) for ranked in lists]
+
+
+@given(
+    n=st.integers(1, 600),
+    k=st.integers(1, 700) | st.integers(1, 5),
+    kinds=st.sampled_from([1, 3, 1_000_000]),
+    share_barred=st.sampled_from([0.0, 0.3, 0.99]),
+    error=st.sampled_from([0.0, 0.2]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=200)
+def test_what_is_within_reach_holds_the_best_of_a_full_sort(
+    n: int, k: int, kinds: int, share_barred: float, error: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    exact = random.integers(-kinds, kinds, (4, n)).astype(np.float32)
+    exact[random.random((4, n)) < share_barred] = -np.inf
+    exact[1] = -np.inf
+    rough = exact + random.uniform(-error, error, (4, n)).astype(np.float32)
+
+    rows, columns = within_reach(rough, k, np.full(4, error))
+
+    for row, scores in enumerate(exact):
+        full = [column for column in np.argsort(-scores, kind="stable") if scores[column] > -np.inf]
+        own = columns[rows == row]
+        assert len(set(own.tolist())) == len(own)
+        found = own[np.lexsort((own, -scores[own]))]
+        assert full[:k] == found[:k].tolist()
+        assert (scores[found] > -np.inf).all()
 
 
 @pytest.mark.parametrize("width", [1, 5, 13, 64, 100])
@@ -301,7 +330,7 @@ def test_a_position_outside_the_model_is_an_error_and_never_somebody_else(positi
 
 def test_exclusions_must_be_given_for_everybody() -> None:
     matrix = np.eye(3, dtype=np.float32)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="2 exclusions are given for 3"):
         FactorRecommender(matrix, matrix).recommend(
             np.arange(3), 2, every_job(matrix), nobody_excluded(2)
         )

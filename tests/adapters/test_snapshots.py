@@ -56,7 +56,7 @@ class TestAStoredModel:
         for name, array in arrays.items():
             # What has no bytes cannot be mapped, and need not be
             if array.size:
-                assert isinstance(array, np.memmap), name
+                assert isinstance(array.base, np.memmap), name
                 assert not array.flags.writeable
 
     def test_needs_no_pickle(self, store: DirectorySnapshotStore, folder: Path) -> None:

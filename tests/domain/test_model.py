@@ -252,17 +252,18 @@ def test_jobs_done_are_those_with_any_of_the_kinds(
 ) -> None:
     tally = tally_of(events)
     matrix = Interactions.from_tally(tally, np.ones(len(tally), dtype=np.float32))
-    for position, user in enumerate(matrix.users.ids.tolist()):
+    users = [-1, *range(len(matrix.users)), *range(len(matrix.users))]
+    for position, done in zip(users, matrix.jobs_done(np.array(users), kinds), strict=True):
+        user = matrix.users.ids[position] if position >= 0 else None
         expected = {e.job_id for e in events if e.user_id == user and e.kind in kinds}
-        done = matrix.jobs.ids[matrix.jobs_done(position, kinds)].tolist()
-        assert sorted(expected) == done
+        assert sorted(expected) == matrix.jobs.ids[done].tolist()
 
 
 def test_a_kind_named_twice_counts_once() -> None:
     tally = tally_of([Event(1, 5, ActivityKind.IMPRESSION), Event(1, 6, ActivityKind.REDIRECT)])
     matrix = Interactions.from_tally(tally, np.ones(2, dtype=np.float32))
     twice = [ActivityKind.IMPRESSION, ActivityKind.IMPRESSION]
-    assert matrix.jobs_done(0, twice).tolist() == [0]
+    assert [done.tolist() for done in matrix.jobs_done(np.array([0]), twice)] == [[0]]
 
 
 def test_popularity_is_each_jobs_share_of_all_scores() -> None:
