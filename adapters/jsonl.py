@@ -1054,6 +1054,9 @@ class JsonlCatalog(Catalog):
         withheld: fields of people that are not decoded.
     """
 
+    # A file that has changed is read first
+    is_near = False
+
     def __init__(
         self,
         folder: Path,

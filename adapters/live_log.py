@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import logging
 import os
 import re
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ _FOLLOWED_MODELS = 2
 
 _OWNERS = "activities.jsonl"
 _NOTHING = ActivityTally.empty()
+
+_CHANGES = itertools.count()
+"""Numbers that no two changes of this process share."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +87,23 @@ class JsonlRecentActivities(RecentActivities):
         if not events:
             return _NOTHING
         return ActivityTally.from_events(*zip(*events, strict=True))
+
+    def mark(self, read_to: Mapping[str, Any], user_ids: IdArray) -> Hashable:
+        """Return what changes with what is told of people; see the port."""
+        with self._lock:
+            files = self._files(read_to)
+            for file in files:
+                file.catch_up()
+            return tuple(file.changed(user_id) for file in files for user_id in user_ids.tolist())
+
+    def is_read(self, read_to: Mapping[str, Any]) -> bool:
+        """Tell whether nothing is new; see the port. False where another is reading right now."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            return all(file.is_read() for file in self._files(read_to))
+        finally:
+            self._lock.release()
 
     def forget(self, user_id: int, until: datetime) -> None:
         """Overwrite a person's lines with blanks; see the port. All others stay where they are."""
@@ -140,26 +161,37 @@ class _FollowedFile:
         self._held: deque[int] = deque()
         self._by_user: defaultdict[int, deque[tuple[int, int, float]]] = defaultdict(deque)
         self._is_full = False
+        self._begun = next(_CHANGES)
+        self._changed: dict[int, int] = {}
+
+    def changed(self, user_id: int) -> int:
+        """Return a number that is another once something else is held of a person."""
+        return self._changed.get(user_id, self._begun)
 
     def events_of(self, user_id: int) -> Iterable[tuple[int, int, float]]:
         """Return what is held of a person: job, kind and epoch seconds."""
         return self._by_user.get(user_id, ())
 
+    def is_read(self) -> bool:
+        """Tell whether there is nothing to read."""
+        return self._is_lost or self._size_now() == self._size
+
     def catch_up(self) -> None:
         """Read the whole lines that are new."""
-        if self._is_lost:
-            return
-        try:
-            size = self._path.stat().st_size
-        except FileNotFoundError:
-            size = 0
-        if size == self._size:
+        size = self._size_now()
+        if self._is_lost or size == self._size:
             return
         try:
             self._read(size)
         except (OSError, DataError) as error:
             # Answering goes on by what is known; the next question tries again
             _log.warning("recent activities are not read: %s", error)
+
+    def _size_now(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _read(self, size: int) -> None:
         if size and size >= self._offset:
@@ -183,6 +215,8 @@ class _FollowedFile:
             self._offset = 0
             self._held.clear()
             self._by_user.clear()
+            self._changed.clear()
+            self._begun = next(_CHANGES)
         if size:
             with self._path.open("rb") as file:
                 end = last_line_end(file, self._offset, size)
@@ -199,10 +233,12 @@ class _FollowedFile:
                 for line in part.lines() if part.rejected else ():
                     _log.warning("behind byte %d: %s", self._offset, line)
                 continue
+            change = next(_CHANGES)
             users, *columns = (column.tolist() for column in part)
             for user_id, event in zip(users, zip(*columns, strict=True), strict=True):
                 self._held.append(user_id)
                 self._by_user[user_id].append(event)
+                self._changed[user_id] = change
             while len(self._held) > MAX_HELD:
                 self._drop_oldest()
 
@@ -217,6 +253,7 @@ class _FollowedFile:
             )
         oldest = self._held.popleft()
         self._by_user[oldest].popleft()
+        self._changed[oldest] = next(_CHANGES)
         if not self._by_user[oldest]:
             del self._by_user[oldest]
 

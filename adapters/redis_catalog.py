@@ -149,6 +149,8 @@ class RedisCatalog(CatalogStore, CatalogImport):
         withheld: fields of people that are not told, whatever the store holds.
     """
 
+    is_near = False
+
     def __init__(
         self,
         address: RedisAddress,

@@ -166,6 +166,12 @@ class JobPools:
                 self._remembered.popitem(last=False)
         return pool
 
+    def remembered(self, version: str) -> JobPool | None:
+        """Return the pool of a model as it was last known, None where there is none."""
+        # Without the lock, which is held while texts are placed
+        pool, _ = self._remembered.get(version, (None, {}))
+        return pool
+
     def _placed(
         self,
         known: IdArray,

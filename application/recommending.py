@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -279,6 +279,22 @@ class _Completed(NamedTuple):
     ranked: Ranked
     sources: list[RecommendationSource]
     is_personal: BoolArray
+
+
+class Footing(NamedTuple):
+    """What an answer stands on: another one may come out only where this is another.
+
+    Attributes:
+        version: of the model.
+        revision: of the catalogue.
+        valid_until: epoch seconds of the next opening or closing of a job.
+        marks: of what the people asked about did lately.
+    """
+
+    version: str
+    revision: int
+    valid_until: float
+    marks: Hashable
 
 
 _Asked = tuple[str, JobFilter | None, bool]
@@ -590,6 +606,44 @@ class Recommending:
             return explaining.Verdict.NOT_LISTED if is_known else explaining.Verdict.UNKNOWN
         is_open = job.is_open(self._clock())
         return explaining.Verdict.NOT_LEARNED if is_open else explaining.Verdict.CLOSED
+
+    def footing(self, model: LiveModel, user_ids: Sequence[int]) -> Footing | None:
+        """Return what answers about some people stand on; None where that is not told quickly.
+
+        Take it before an answer is worked out: what changes meanwhile makes it another.
+        """
+        if not self._catalog.is_near:
+            return None
+        pool = self._pool(model)
+        candidates = self._candidates(model, pool, None)
+        if candidates.is_partial:
+            return None
+        return self._footing(model, pool, candidates, user_ids)
+
+    def present_footing(self, user_ids: Sequence[int]) -> Footing | None:
+        """Return the footing of the live model, within microseconds; None where it takes longer."""
+        model = self._models.current
+        if model is None or not self._catalog.is_near:
+            return None
+        if self._recent is not None and not self._recent.is_read(model.manifest.read_to):
+            return None
+        pool = self._pools.remembered(model.manifest.version)
+        with self._lock:
+            candidates = self._remembered.get((model.manifest.version, None, False))
+        if pool is None or candidates is None or pool.is_partial:
+            return None
+        if candidates.revision != self._catalog.revision or pool.revision != candidates.revision:
+            return None
+        if self._clock().timestamp() >= candidates.valid_until:
+            return None
+        return self._footing(model, pool, candidates, user_ids)
+
+    def _footing(
+        self, model: LiveModel, pool: JobPool, candidates: _Candidates, user_ids: Sequence[int]
+    ) -> Footing:
+        read_to, ids = model.manifest.read_to, np.array(user_ids, dtype=np.int64)
+        marks = None if self._recent is None else self._recent.mark(read_to, ids)
+        return Footing(model.manifest.version, pool.revision, candidates.valid_until, marks)
 
     def _people(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -87,6 +87,14 @@ class RecentActivities(Protocol):
         """
 
     @abstractmethod
+    def mark(self, read_to: Mapping[str, Any], user_ids: IdArray) -> Hashable:
+        """Return what is another as soon as `since` tells something else of any of them."""
+
+    @abstractmethod
+    def is_read(self, read_to: Mapping[str, Any]) -> bool:
+        """Tell, within microseconds, whether `since` and `mark` have nothing new to read."""
+
+    @abstractmethod
     def forget(self, user_id: int, until: datetime) -> None:
         """Destroy what was recorded here of a person up to a time.
 
@@ -141,7 +149,13 @@ class Coverage:
 
 
 class Catalog(Protocol):
-    """Jobs and people as they are described. Methods take many ids at once."""
+    """Jobs and people as they are described. Methods take many ids at once.
+
+    Attributes:
+        is_near: whether `revision` is told within microseconds.
+    """
+
+    is_near: bool = True
 
     @property
     @abstractmethod

@@ -202,6 +202,7 @@ _LIMITS = (
     "rate_limit_cost",
     "trusted_documents",
     "documents",
+    "memo_bytes",
     "ws_connections",
     "ws_connections_per_address",
     "ws_idle_seconds",

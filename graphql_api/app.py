@@ -23,6 +23,7 @@ from graphql_api.endpoint import Endpoint, Guards, error_response
 from graphql_api.following import Followers
 from graphql_api.headers import DefaultHeaders
 from graphql_api.hosts import KnownHosts, hosts_by
+from graphql_api.memo import Memo
 from graphql_api.outages import Outages
 from graphql_api.pricing import Toll
 from graphql_api.probes import Observed, count_outage, observe, probes
@@ -77,7 +78,8 @@ def create_app(settings: Settings) -> Starlette:
         profile=settings.profile,
         withheld=settings.withheld,
     )
-    endpoint = Endpoint(services, schema, guards)
+    memo = Memo(settings.memo_bytes, services.recommending.present_footing)
+    endpoint = Endpoint(services, schema, guards, memo if settings.memo_bytes else None)
     return Starlette(
         routes=[
             Route("/graphql", endpoint),

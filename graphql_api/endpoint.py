@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from graphql_api.auth import Authenticator, Caller, Unauthenticated, anonymous
 from graphql_api.documents import UNREGISTERED, Documents
 from graphql_api.jwts import KeysUnavailable
 from graphql_api.limits import BODY_SECONDS, MAX_BODY_BYTES, MAX_HEADER_BYTES
+from graphql_api.memo import Answer, Grounds, Memo
 from graphql_api.negotiation import (
     RESPONSE_JSON,
     EventStream,
@@ -42,7 +44,7 @@ from graphql_api.negotiation import (
     media_type_and_charset,
     preferred,
 )
-from graphql_api.probes import count_refusal
+from graphql_api.probes import count_refusal, count_remembered, observe
 from graphql_api.rates import Rates, retry_after
 from graphql_api.schema import Context, Schema, Services
 from graphql_api.settings import Profile, Settings
@@ -136,8 +138,11 @@ class Endpoint(GraphQL[Context, None]):
         GRAPHQL_SSE_PROTOCOL: EventStream
     }
     graphql_transport_ws_handler_class = SocketHandler
+    schema: Schema
 
-    def __init__(self, services: Services, schema: Schema, guards: Guards) -> None:
+    def __init__(
+        self, services: Services, schema: Schema, guards: Guards, memo: Memo | None = None
+    ) -> None:
         super().__init__(
             schema,
             graphql_ide=None,
@@ -148,6 +153,7 @@ class Endpoint(GraphQL[Context, None]):
         self.rates = guards.rates
         self.sockets = guards.sockets
         self.documents = guards.documents
+        self._memo = memo
         self._services = services
         self._authenticator = guards.authenticator
         self._methods = guards.methods
@@ -221,7 +227,50 @@ class Endpoint(GraphQL[Context, None]):
         context = await self.get_context(request, await self.get_sub_response(request))
         if refusal := await self.rates.request(context.caller.key):
             return await self._refused(request, refusal)
-        return await self.run(request, context)
+        asked = await self.parse_http_body(StarletteRequestAdapter(request))
+        if isinstance(asked, list) or asked.protocol != "http":
+            return await self.run(request, context)
+        return await self._remembered(request, asked, context)
+
+    async def _remembered(
+        self, request: Request, asked: GraphQLRequestData, context: Context
+    ) -> Response:
+        """Give an answer again that would still be the same, or work it out."""
+        begun = time.perf_counter()
+        sub_response = await self.get_sub_response(request)
+        if self._memo is None or asked.query is None:
+            response, _ = await self._worked_out(request, asked, context, sub_response)
+            return response
+        media_type = str(sub_response.media_type)
+        key = self._memo.key(
+            asked.query, asked.operation_name, asked.variables, media_type, context.caller
+        )
+        kept = self._memo.find(key)
+        if kept is not None and await self.rates.spend(context.caller.key, kept.cost) is None:
+            observe(kept.label, [], kept.cost, None, time.perf_counter() - begun)
+            count_remembered()
+            return Response(kept.body, media_type=media_type)
+        context.grounds = Grounds()
+        response, result = await self._worked_out(request, asked, context, sub_response)
+        known = self.schema.known.find(asked.query, asked.operation_name)
+        if known is not None and response.status_code == 200 and _is_whole(result, context.grounds):
+            cost = (result.extensions or {})["cost"]["requested"]
+            told = tuple(context.grounds.told)
+            self._memo.keep(key, Answer(bytes(response.body), known.label, cost, told))
+        return response
+
+    async def _worked_out(
+        self,
+        request: Request,
+        asked: GraphQLRequestData,
+        context: Context,
+        sub_response: Response,
+    ) -> tuple[Response, ExecutionResult]:
+        adapter = StarletteRequestAdapter(request)
+        result = await self.execute_operation(request, adapter, asked, context, None, sub_response)
+        assert isinstance(result, ExecutionResult)  # noqa: S101 - no stream was asked for
+        answer = await self.process_result(request, result)
+        return self.create_response(answer, sub_response), result
 
     def _check_site(self, request: Request) -> None:
         """Refuse what a page of a foreign site asks for without a browser's question before."""
@@ -368,6 +417,14 @@ class Endpoint(GraphQL[Context, None]):
     def encode_json(self, data: object) -> str:
         """Write JSON, as text: web socket messages must not be binary."""
         return orjson.dumps(data).decode()
+
+
+def _is_whole(result: ExecutionResult, grounds: Grounds) -> bool:
+    """Tell whether an answer lacks nothing and is known to stay until its grounds change."""
+    is_partial = "partial" in (result.extensions or {})
+    fields = len(result.data or {})
+    is_told = 0 < fields == len(grounds.told)
+    return not result.errors and not is_partial and grounds.is_firm and is_told
 
 
 def _address(connection: HTTPConnection) -> str:

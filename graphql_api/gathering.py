@@ -18,6 +18,7 @@ from domain.errors import CatalogUnavailable, ModelNotReady
 from domain.model import MAX_FILTER_TEXT, JobFilter, User
 from domain.model import Job as Advert
 from domain.ports import Catalog, JobCursor, JobPage
+from graphql_api.memo import Grounds
 from graphql_api.outages import Outages
 from graphql_api.selections import WantedEmployers, WantedJobs, WantedSimilar
 from graphql_api.types import Employer, Job, JobConnection, SimilarJobList, decode_cursor
@@ -31,6 +32,7 @@ class Gathering:
     Args:
         model: returns the model of the whole answer; asked only where similar jobs are wanted.
         at: the time of the answer.
+        grounds: takes note where the answer holds jobs whose opening or closing nobody watches.
 
     Attributes:
         is_partial: whether the catalogue did not answer; it is not asked again then.
@@ -43,7 +45,9 @@ class Gathering:
         model: Callable[[], LiveModel],
         at: datetime,
         outages: Outages,
+        grounds: Grounds | None = None,
     ) -> None:
+        self._grounds = grounds
         self.is_partial = False
         self.at = at
         self._catalog = catalog
@@ -165,6 +169,9 @@ class Gathering:
             cursor = None if after is None else decode_cursor(after)
             names = {name for place in places for name in place.names}
             pages = self._for_each(names, self._pages_behind(cursor, first))
+            if self._grounds is not None:
+                # The model need not know the jobs of a page
+                self._grounds.is_firm = False
             for place in places:
                 shown = PlacedJobs.read(self, _wanted(place).jobs[key], pages.values())
                 place.pages[key] = (pages, shown)

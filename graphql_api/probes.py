@@ -50,6 +50,7 @@ _OUTAGES = Counter("jobrec_catalogue_outages", "Times that the catalogue stopped
 _PARTIAL = Counter(
     "jobrec_partial_answers", "Answers that hold less than was asked for, by reason", ["reason"]
 )
+_REMEMBERED = Counter("jobrec_remembered_answers", "Answers that were given again as they were")
 _COUNTED_RUNS = 1_000
 
 
@@ -105,6 +106,11 @@ class Observed(SchemaExtension):
 def count_refusal(code: str) -> None:
     """Count a request that was refused before it became an operation."""
     _REQUESTS.labels("none", code).inc()
+
+
+def count_remembered() -> None:
+    """Count an answer that was given again; it counts as an operation, too."""
+    _REMEMBERED.inc()
 
 
 def count_unlimited() -> None:

@@ -76,6 +76,7 @@ from graphql_api.following import Followers
 from graphql_api.gathering import Gathering, employed
 from graphql_api.known import KnownOperation, KnownOperations
 from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
+from graphql_api.memo import Grounds
 from graphql_api.outages import RETRY_SECONDS, Outages
 from graphql_api.pricing import Priced, Toll
 from graphql_api.profiles import HiddenSchema, without_suggestion
@@ -169,6 +170,7 @@ class Context:
         remote: the address that the request comes from.
         connection_params: what a web socket's client said of itself when it connected.
         partial: why the operation's answer holds less than was asked for.
+        grounds: takes note of what the answer stands on, where that is of use.
     """
 
     services: Services
@@ -178,6 +180,7 @@ class Context:
     socket: WebSocket | None = None
     connection_params: Mapping[str, object] = field(default_factory=dict)
     partial: Partial | None = None
+    grounds: Grounds | None = None
 
     @property
     def live(self) -> LiveModel:
@@ -395,6 +398,7 @@ class Query:
         services = info.context.services
 
         def find() -> SimilarJobList | None:
+            _stand_on(info.context, [])
             answer = services.recommending.similar(
                 parse_id(job_id, "jobId"), first, _filter(info, where), info.context.live
             )
@@ -792,6 +796,7 @@ def _recommend(
     are_people_shown = any(field.name == "user" for field in fields_of(chosen))
     if are_people_shown:
         context.caller.authorise("user", user_ids)
+    _stand_on(context, ids)
     variety = services.recommending.variety
     lists = services.recommending.for_users(
         ids,
@@ -846,7 +851,15 @@ def _gathering(info: Info[Context, None]) -> Gathering:
         lambda: context.live,
         services.clock(),
         services.outages,
+        context.grounds,
     )
+
+
+def _stand_on(context: Context, user_ids: Sequence[int]) -> None:
+    """Take note of what an answer stands on that is about to be worked out."""
+    if context.grounds is not None:
+        recommending = context.services.recommending
+        context.grounds.add(user_ids, recommending.footing(context.live, user_ids))
 
 
 def _note(context: Context, *, is_partial: bool) -> None:

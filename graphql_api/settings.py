@@ -296,6 +296,9 @@ class Settings(BaseSettings):
         TrustedDocuments.OFF, description="documents by their hash: off, optional or required"
     )
     documents: Path | None = Field(None, description="folder of the trusted documents' manifests")
+    memo_bytes: Annotated[int, Field(ge=0, le=1 << 36)] = Field(
+        32 << 20, description="answers that a worker keeps to give them again; 0 for none"
+    )
     ws_connections: Annotated[int, Field(ge=1)] = Field(
         1_000, description="web sockets and event streams that a worker holds at once"
     )

@@ -9,6 +9,7 @@ import math
 from abc import abstractmethod
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -1240,6 +1241,18 @@ class RecentActivitiesContract:
     def again(self, recent: RecentActivities) -> RecentActivities:
         """Return what a process that starts later is told by."""
         return recent
+
+    def test_a_mark_is_another_once_something_else_is_told_of_these_people(self) -> None:
+        recent = self.recent()
+        ours, theirs = np.array([1, 2]), np.array([3])
+        marks = [recent.mark({}, ours)]
+        for user in (1, 3, 2, 1):
+            other = recent.mark({}, theirs)
+            recent.append([Activity(user, 7, ActivityKind.REDIRECT, at(1))])
+            marks.append(recent.mark({}, ours))
+            assert (recent.mark({}, theirs) == other) == (user != 3)
+            assert recent.is_read({})
+        assert [mark == before for before, mark in pairwise(marks)] == [False, True, False, False]
 
     def test_nothing_is_told_where_nothing_was_recorded(self) -> None:
         assert len(self.recent().since({}, np.array([1, 2]))) == 0

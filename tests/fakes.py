@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -127,6 +127,12 @@ class FakeRecentActivities(RecentActivities):
             [int(activity.kind) for activity in found],
             [activity.at.timestamp() for activity in found],
         )
+
+    def mark(self, read_to: Mapping[str, Any], user_ids: IdArray) -> Hashable:  # noqa: ARG002 - as above
+        return tuple(each for each in self.activities if each.user_id in user_ids.tolist())
+
+    def is_read(self, read_to: Mapping[str, Any]) -> bool:  # noqa: ARG002 - as above
+        return True
 
     def forget(self, user_id: int, until: datetime) -> None:
         self.activities = [
