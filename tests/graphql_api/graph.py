@@ -117,7 +117,9 @@ def graph_over(
     return Graph(catalog, cast("Services", services), create_schema(), clock, began)
 
 
-def store_model(snapshots: SnapshotStore, users: int = 6, jobs: int = 12) -> None:
+def store_model(
+    snapshots: SnapshotStore, users: int = 6, jobs: int = 12, version: str = "1"
+) -> None:
     """Store a model of people 0.. and jobs 0.. as the live one; person 0 has seen all jobs."""
     random = np.random.default_rng(0)
     tally = ActivityTally.from_events(
@@ -132,9 +134,9 @@ def store_model(snapshots: SnapshotStore, users: int = 6, jobs: int = 12) -> Non
         "user_factors": random.standard_normal((len(interactions.users), 4), np.float32),
         "job_factors": random.standard_normal((len(interactions.jobs), 4), np.float32),
     }
-    manifest = Manifest("1", NOON, users, jobs, 0, None, None, 0, {}, {"name": "als"})
+    manifest = Manifest(version, NOON, users, jobs, 0, None, None, 0, {}, {"name": "als"})
     snapshots.write(manifest, arrays)
-    snapshots.promote("1")
+    snapshots.promote(version)
 
 
 def adverts(count: int, employers: int = 3) -> list[Job]:
