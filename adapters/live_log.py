@@ -88,20 +88,21 @@ class JsonlRecentActivities(RecentActivities):
             return _NOTHING
         return ActivityTally.from_events(*zip(*events, strict=True))
 
-    def mark(self, read_to: Mapping[str, Any], user_ids: IdArray) -> Hashable:
+    def mark(
+        self, read_to: Mapping[str, Any], user_ids: IdArray, *, reading: bool
+    ) -> Hashable | None:
         """Return what changes with what is told of people; see the port."""
-        with self._lock:
+        # Whoever holds it may be reading
+        if not self._lock.acquire(blocking=reading):
+            return None
+        try:
             files = self._files(read_to)
             for file in files:
-                file.catch_up()
+                if reading:
+                    file.catch_up()
+                elif not file.is_read():
+                    return None
             return tuple(file.changed(user_id) for file in files for user_id in user_ids.tolist())
-
-    def is_read(self, read_to: Mapping[str, Any]) -> bool:
-        """Tell whether nothing is new; see the port. False where another is reading right now."""
-        if not self._lock.acquire(blocking=False):
-            return False
-        try:
-            return all(file.is_read() for file in self._files(read_to))
         finally:
             self._lock.release()
 

@@ -618,14 +618,12 @@ class Recommending:
         candidates = self._candidates(model, pool, None)
         if candidates.is_partial:
             return None
-        return self._footing(model, pool, candidates, user_ids)
+        return self._footing(model, candidates, user_ids, reading=True)
 
     def present_footing(self, user_ids: Sequence[int]) -> Footing | None:
         """Return the footing of the live model, within microseconds; None where it takes longer."""
         model = self._models.current
         if model is None or not self._catalog.is_near:
-            return None
-        if self._recent is not None and not self._recent.is_read(model.manifest.read_to):
             return None
         pool = self._pools.remembered(model.manifest.version)
         with self._lock:
@@ -636,14 +634,19 @@ class Recommending:
             return None
         if self._clock().timestamp() >= candidates.valid_until:
             return None
-        return self._footing(model, pool, candidates, user_ids)
+        return self._footing(model, candidates, user_ids, reading=False)
 
     def _footing(
-        self, model: LiveModel, pool: JobPool, candidates: _Candidates, user_ids: Sequence[int]
-    ) -> Footing:
-        read_to, ids = model.manifest.read_to, np.array(user_ids, dtype=np.int64)
-        marks = None if self._recent is None else self._recent.mark(read_to, ids)
-        return Footing(model.manifest.version, pool.revision, candidates.valid_until, marks)
+        self, model: LiveModel, candidates: _Candidates, user_ids: Sequence[int], *, reading: bool
+    ) -> Footing | None:
+        marks: Hashable = ()
+        if self._recent is not None:
+            ids = np.array(user_ids, dtype=np.int64)
+            marks = self._recent.mark(model.manifest.read_to, ids, reading=reading)
+        if marks is None:
+            return None
+        version = model.manifest.version
+        return Footing(version, candidates.revision, candidates.valid_until, marks)
 
     def _people(
         self,

@@ -87,12 +87,15 @@ class RecentActivities(Protocol):
         """
 
     @abstractmethod
-    def mark(self, read_to: Mapping[str, Any], user_ids: IdArray) -> Hashable:
-        """Return what is another as soon as `since` tells something else of any of them."""
+    def mark(
+        self, read_to: Mapping[str, Any], user_ids: IdArray, *, reading: bool
+    ) -> Hashable | None:
+        """Return what is another as soon as `since` tells something else of any of them.
 
-    @abstractmethod
-    def is_read(self, read_to: Mapping[str, Any]) -> bool:
-        """Tell, within microseconds, whether `since` and `mark` have nothing new to read."""
+        Args:
+            reading: first read what is new; else, within microseconds, return None where there is
+                something new.
+        """
 
     @abstractmethod
     def forget(self, user_id: int, until: datetime) -> None:

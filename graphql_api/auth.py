@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
+from functools import lru_cache
 
 from graphql import GraphQLError
 
@@ -247,6 +248,7 @@ def is_open(settings: Settings) -> bool:
     )
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Tell whether a name or an address is this machine's own, for itself only."""
     if host == "localhost":

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from types import MappingProxyType
 
 from strawberry.http.streaming import SSETransport
+
+_KEPT_HEADERS = 256
+"""Clients send the same few headers again and again."""
 
 _CHARSET = re.compile(r';\s*charset\*?\s*=\s*"?([^\s;"]*)', re.IGNORECASE)
 
@@ -23,17 +27,24 @@ class EventStream(SSETransport):
 
     def accepts(self, accept: str) -> bool:
         """Tell by the header `Accept` whether to answer with events."""
-        ranges = _ranges(accept)
-        json = max(_quality(ranges, JSON), _quality(ranges, RESPONSE_JSON))
-        return _quality(ranges, _STREAM) > json
+        return _prefers_events(accept)
 
 
+@lru_cache(_KEPT_HEADERS)
+def _prefers_events(accept: str) -> bool:
+    ranges = _ranges(accept)
+    json = max(_quality(ranges, JSON), _quality(ranges, RESPONSE_JSON))
+    return _quality(ranges, _STREAM) > json
+
+
+@lru_cache(_KEPT_HEADERS)
 def preferred(accept: str | None) -> str:
     """Return the JSON media type that a client prefers; plain JSON where it does not say."""
     ranges = _ranges(accept)
     return RESPONSE_JSON if _quality(ranges, RESPONSE_JSON) > _quality(ranges, JSON) else JSON
 
 
+@lru_cache(_KEPT_HEADERS)
 def media_type_and_charset(content_type: str) -> tuple[str, str]:
     """Return what a content type names, in lower case; the charset is utf-8 unless it names one."""
     media_type, _, parameters = content_type.partition(";")
@@ -41,6 +52,7 @@ def media_type_and_charset(content_type: str) -> tuple[str, str]:
     return media_type.strip().lower(), "utf-8" if charset is None else charset[1].lower()
 
 
+@lru_cache(_KEPT_HEADERS)
 def is_acceptable(accept: str | None) -> bool:
     """Tell whether a client takes any of the media types that are answered."""
     ranges = _ranges(accept)

@@ -55,6 +55,7 @@ class Rates:
     def __init__(self, requests: int, cost: int, store: str) -> None:
         self._requests = RateLimitItemPerMinute(requests, namespace="requests")
         self._cost = RateLimitItemPerMinute(cost, namespace="cost")
+        self._is_near = urlsplit(store).scheme == "memory"
         self._windows = FixedWindowRateLimiter(_storage(store))
         self._is_reachable = True
         self._paused_until = 0.0
@@ -76,12 +77,11 @@ class Rates:
         if time.monotonic() < self._paused_until:
             count_unlimited()
             return None
+        if self._is_near:
+            return await self._wait(limit, caller, amount)
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                wait = None
-                if not await self._windows.hit(limit, caller, cost=amount):
-                    window = await self._windows.get_window_stats(limit, caller)
-                    wait = max(1, math.ceil(window.reset_time - time.time()))
+                wait = await self._wait(limit, caller, amount)
         except (StorageError, TimeoutError) as error:
             self._let_through(error)
             return None
@@ -89,6 +89,12 @@ class Rates:
             self._is_reachable = True
             _log.warning("the store of the rate limits is back; they hold again")
         return wait
+
+    async def _wait(self, limit: RateLimitItem, caller: str, amount: int) -> int | None:
+        if await self._windows.hit(limit, caller, cost=amount):
+            return None
+        window = await self._windows.get_window_stats(limit, caller)
+        return max(1, math.ceil(window.reset_time - time.time()))
 
     def _let_through(self, error: Exception) -> None:
         """Do without the store for a moment, so that it does not slow every request down."""

@@ -1245,13 +1245,13 @@ class RecentActivitiesContract:
     def test_a_mark_is_another_once_something_else_is_told_of_these_people(self) -> None:
         recent = self.recent()
         ours, theirs = np.array([1, 2]), np.array([3])
-        marks = [recent.mark({}, ours)]
+        marks = [recent.mark({}, ours, reading=True)]
         for user in (1, 3, 2, 1):
-            other = recent.mark({}, theirs)
+            other = recent.mark({}, theirs, reading=True)
             recent.append([Activity(user, 7, ActivityKind.REDIRECT, at(1))])
-            marks.append(recent.mark({}, ours))
-            assert (recent.mark({}, theirs) == other) == (user != 3)
-            assert recent.is_read({})
+            assert recent.mark({}, ours, reading=False) != marks[-1] or user == 3
+            marks.append(recent.mark({}, ours, reading=True))
+            assert (recent.mark({}, theirs, reading=False) == other) == (user != 3)
         assert [mark == before for before, mark in pairwise(marks)] == [False, True, False, False]
 
     def test_nothing_is_told_where_nothing_was_recorded(self) -> None:

@@ -128,11 +128,14 @@ class FakeRecentActivities(RecentActivities):
             [activity.at.timestamp() for activity in found],
         )
 
-    def mark(self, read_to: Mapping[str, Any], user_ids: IdArray) -> Hashable:  # noqa: ARG002 - as above
+    def mark(
+        self,
+        read_to: Mapping[str, Any],  # noqa: ARG002 - as above
+        user_ids: IdArray,
+        *,
+        reading: bool,  # noqa: ARG002 - nothing has to be read
+    ) -> Hashable:
         return tuple(each for each in self.activities if each.user_id in user_ids.tolist())
-
-    def is_read(self, read_to: Mapping[str, Any]) -> bool:  # noqa: ARG002 - as above
-        return True
 
     def forget(self, user_id: int, until: datetime) -> None:
         self.activities = [
