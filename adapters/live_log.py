@@ -154,6 +154,7 @@ class _FollowedFile:
         mark = read_to.get(path.name, {})
         self.rejected = 0
         self._path = path
+        self._name = str(path)
         self._is_own = is_own
         self._offset: int = mark.get("bytes", 0)
         self._before: str = mark.get("before", "")
@@ -190,7 +191,7 @@ class _FollowedFile:
 
     def _size_now(self) -> int:
         try:
-            return self._path.stat().st_size
+            return os.stat(self._name).st_size  # noqa: PTH116 - asked with each answer
         except FileNotFoundError:
             return 0
 

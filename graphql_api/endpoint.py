@@ -221,23 +221,31 @@ class Endpoint(GraphQL[Context, None]):
 
     async def _answer(self, request: Request) -> Response:
         """Show the page to whoever wants to see one, without asking who they are."""
-        if self.should_render_graphql_ide(StarletteRequestAdapter(request)):
+        is_post = request.method == "POST"
+        if not is_post and self.should_render_graphql_ide(StarletteRequestAdapter(request)):
             return await graphiql.page(request)
         self._check_site(request)
-        context = await self.get_context(request, await self.get_sub_response(request))
+        sub_response = await self.get_sub_response(request)
+        context = await self.get_context(request, sub_response)
         if refusal := await self.rates.request(context.caller.key):
             return await self._refused(request, refusal)
-        asked = await self.parse_http_body(StarletteRequestAdapter(request))
-        if isinstance(asked, list) or asked.protocol != "http":
+        if EventStream().accepts(request.headers.get("accept", "")):
             return await self.run(request, context)
-        return await self._remembered(request, asked, context)
+        if is_post:
+            asked = _asked(self.parse_json(await request.body()))
+        else:
+            asked = _asked(self.parse_query_params(StarletteRequestAdapter(request).query_params))
+        return await self._remembered(request, asked, context, sub_response)
 
     async def _remembered(
-        self, request: Request, asked: GraphQLRequestData, context: Context
+        self,
+        request: Request,
+        asked: GraphQLRequestData,
+        context: Context,
+        sub_response: Response,
     ) -> Response:
         """Give an answer again that would still be the same, or work it out."""
         begun = time.perf_counter()
-        sub_response = await self.get_sub_response(request)
         if self._memo is None or asked.query is None:
             response, _ = await self._worked_out(request, asked, context, sub_response)
             return response
@@ -417,6 +425,30 @@ class Endpoint(GraphQL[Context, None]):
     def encode_json(self, data: object) -> str:
         """Write JSON, as text: web socket messages must not be binary."""
         return orjson.dumps(data).decode()
+
+
+def _asked(data: Mapping[str, Any]) -> GraphQLRequestData:
+    """Return a request as the library takes it.
+
+    Raises:
+        HTTPException: a part of it has another type.
+    """
+    query, variables = data.get("query"), data.get("variables")
+    extensions = data.get("extensions")
+    for name, value, types in (
+        ("query", query, str),
+        ("variables", variables, dict),
+        ("extensions", extensions, dict),
+    ):
+        if value is not None and not isinstance(value, types):
+            expected = "a string" if types is str else "an object"
+            raise HTTPException(400, f"{name} is {str(value)!r:.60}, expected {expected} or null")
+    return GraphQLRequestData(
+        query=query,
+        variables=variables,
+        operation_name=data.get("operationName"),
+        extensions=extensions,
+    )
 
 
 def _is_whole(result: ExecutionResult, grounds: Grounds) -> bool:
