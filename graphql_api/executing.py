@@ -14,13 +14,16 @@ calls) is not compiled at all.
 from __future__ import annotations
 
 import math
+from asyncio import gather
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from graphql import (
+    DocumentNode,
     FieldNode,
+    FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLBoolean,
     GraphQLFloat,
@@ -30,12 +33,14 @@ from graphql import (
     GraphQLString,
     InlineFragmentNode,
     SelectionSetNode,
+    get_operation_ast,
     is_leaf_type,
     is_list_type,
     is_non_null_type,
     is_object_type,
 )
 from graphql.execution.values import get_argument_values
+from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.arguments import convert_arguments
@@ -47,9 +52,9 @@ if TYPE_CHECKING:
         GraphQLLeafType,
         GraphQLOutputType,
         GraphQLResolveInfo,
+        GraphQLSchema,
     )
-    from graphql.execution.collect_fields import FieldDetailsList, FragmentDetails
-    from graphql.pyutils import Path
+    from graphql.execution.collect_fields import FieldDetailsList
 
 COMPILED = 1_024
 """How many selections stay compiled; a document has one for each of its root fields."""
@@ -90,6 +95,48 @@ class _Run:
         return known
 
 
+class Root(NamedTuple):
+    """A root field of a query, compiled.
+
+    Attributes:
+        name: in the answer.
+    """
+
+    name: str
+    nodes: list[FieldNode]
+    field: GraphQLField
+    resolve: Callable[..., Any]
+    complete: Complete
+
+
+def compiled_roots(
+    schema: GraphQLSchema, document: DocumentNode, operation_name: str | None
+) -> list[Root] | None:
+    """Return the root fields of a query, None where not all is compiled."""
+    operation, query = get_operation_ast(document, operation_name), schema.query_type
+    if operation is None or query is None or operation.directives:
+        return None
+    fragments = {
+        node.name.value: node
+        for node in document.definitions
+        if isinstance(node, FragmentDefinitionNode)
+    }
+    compiler, selected = _Compiler(fragments), dict[str, list[FieldNode]]()
+    roots = []
+    try:
+        compiler.collect(query, operation.selection_set, selected)
+        for name, nodes in selected.items():
+            # All but what every type has, such as its name
+            field = query.fields.get(nodes[0].name.value)
+            if field is None or field.resolve is None:
+                return None
+            complete = compiler.value(field.type, nodes)
+            roots.append(Root(name, nodes, field, field.resolve, complete))
+    except _Uncompiled:
+        return None
+    return roots
+
+
 class _Compiled(NamedTuple):
     """A compiled selection, with the nodes whose identities are its key."""
 
@@ -126,6 +173,28 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return_type, field_details_list, info, path, result, position_context
         )
 
+    async def answer(self, roots: Sequence[Root]) -> dict[str, Any] | None:
+        """Return what the root fields of a query answer; None where anything is a surprise."""
+        query = self.schema.query_type
+        assert query is not None  # noqa: S101 - it has been compiled
+        asked = []
+        try:
+            for root in roots:
+                info = self.build_resolve_info(
+                    root.field, root.nodes, query, Path(None, root.name, query.name)
+                )
+                arguments = get_argument_values(
+                    root.field, root.nodes[0], self.variable_values, None, self.hide_suggestions
+                )
+                asked.append(root.resolve(None, info, **arguments))
+            values = [await asked[0]] if len(asked) == 1 else await gather(*asked)
+            return {
+                root.name: root.complete(value, self._run)
+                for root, value in zip(roots, values, strict=True)
+            }
+        except Exception:  # noqa: BLE001 - the library does it again, and tells
+            return None
+
     def build_per_event_executor(self, payload: object) -> Any:  # noqa: ANN401 - a copy of this one
         """Return what executes for an event of a subscription; it puts all together anew."""
         executor: Any = super().build_per_event_executor(payload)
@@ -149,7 +218,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             complete = None
             if not (self.middleware_manager and self.middleware_manager.middlewares):
                 with suppress(_Uncompiled):
-                    complete = _Compiler(self.fragments).value(return_type, nodes)
+                    fragments = {name: held.definition for name, held in self.fragments.items()}
+                    complete = _Compiler(fragments).value(return_type, nodes)
             known = self._compiled[key] = _Compiled(nodes, complete)
             if len(self._compiled) > COMPILED:
                 self._compiled.popitem(last=False)
@@ -159,7 +229,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
 class _Compiler:
     """Compiles what is selected of a document's values."""
 
-    def __init__(self, fragments: Mapping[str, FragmentDetails]) -> None:
+    def __init__(self, fragments: Mapping[str, FragmentDefinitionNode]) -> None:
         self._fragments = fragments
 
     def value(self, type_: GraphQLOutputType, nodes: list[FieldNode]) -> Complete:
@@ -184,7 +254,7 @@ class _Compiler:
         selected: dict[str, list[FieldNode]] = {}
         for node in nodes:
             if node.selection_set is not None:
-                self._collect(type_, node.selection_set, selected)
+                self.collect(type_, node.selection_set, selected)
         fields = [(name, self._field(type_, own)) for name, own in selected.items()]
 
         def complete(value: Any, run: _Run) -> Any:  # noqa: ANN401 - an object, or None
@@ -194,7 +264,7 @@ class _Compiler:
 
         return complete
 
-    def _collect(
+    def collect(
         self,
         type_: GraphQLObjectType,
         selections: SelectionSetNode,
@@ -211,12 +281,12 @@ class _Compiler:
                 condition = node.type_condition
                 if condition is not None and condition.name.value != type_.name:
                     raise _Uncompiled
-                self._collect(type_, node.selection_set, selected)
+                self.collect(type_, node.selection_set, selected)
             elif isinstance(node, FragmentSpreadNode):
-                fragment = self._fragments[node.name.value].definition
+                fragment = self._fragments[node.name.value]
                 if fragment.directives or fragment.type_condition.name.value != type_.name:
                     raise _Uncompiled
-                self._collect(type_, fragment.selection_set, selected)
+                self.collect(type_, fragment.selection_set, selected)
             else:
                 raise _Uncompiled
 

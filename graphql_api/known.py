@@ -11,6 +11,7 @@ from collections import OrderedDict
 
 from graphql import DocumentNode, FieldNode, GraphQLSchema, OperationDefinitionNode, OperationType
 
+from graphql_api.executing import compiled_roots
 from graphql_api.pricing import Prices
 from graphql_api.profiles import question_of_schema
 
@@ -22,6 +23,7 @@ class KnownOperation:
 
     Attributes:
         label: see `label_of`.
+        roots: see `compiled_roots`.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class KnownOperation:
         self.document = document
         self.operation_name = operation_name
         self.label = label_of(document)
+        self.roots = compiled_roots(schema, document, operation_name)
         self.prices = Prices(schema, document, operation_name)
 
 

@@ -944,16 +944,7 @@ class Schema(strawberry.Schema):
         result = GraphQLExecutionResult(None, errors)
         if not errors:
             try:
-                result = await await_maybe(
-                    execute(
-                        self._schema,
-                        known.document,
-                        context_value=context,
-                        variable_values=variables,
-                        operation_name=known.operation_name,
-                        executor_class=Executor,
-                    )
-                )
+                result = await self._result_of(known, variables, context)
             except Exception as error:  # noqa: BLE001 - told below, masked
                 unforeseen = GraphQLError(str(error), original_error=error)
                 result = GraphQLExecutionResult(None, [unforeseen])
@@ -969,6 +960,19 @@ class Schema(strawberry.Schema):
         return ExecutionResult(
             data=result.data, errors=result.errors, extensions={**_noted(context), "cost": told}
         )
+
+    async def _result_of(
+        self, known: KnownOperation, variables: dict[str, Any], context: Context
+    ) -> GraphQLExecutionResult:
+        """Execute a known query: compiled, or as the library does."""
+        parts = (self._schema, known.document, None, context, variables, known.operation_name)
+        if known.roots is not None and self.execution_context_class is Executor:
+            executor = Executor.build(*parts)
+            if isinstance(executor, Executor):
+                data = await executor.answer(known.roots)
+                if data is not None:
+                    return GraphQLExecutionResult(data)
+        return await await_maybe(execute(*parts, executor_class=self.execution_context_class))
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
