@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from domain.model import FloatArray, IndexArray, Interactions, stretches
 from domain.ports import Arrays
 
 NEIGHBOURS = 100
+
+_TABLE_CELLS = 1 << 21
+"""Of so many neighbours a table is made: 24 MiB."""
 
 _BLOCK_ROWS = 256
 """Jobs are worked on in blocks of so many, whose products stay small."""
@@ -73,7 +77,8 @@ class Neighbourhood:
     Args:
         indptr: shape (users + 1,), where each person's jobs begin; may be memory-mapped.
         indices: shape (entries,), the jobs; may be memory-mapped.
-        nearest: shape (jobs, jobs), row by row the cosines of a job's neighbours.
+        nearest: shape (jobs, jobs), row by row the cosines of a job's neighbours; some columns
+            where only some of the jobs are ranked.
         weight: see `Neighbours`.
     """
 
@@ -118,6 +123,12 @@ class Neighbourhood:
         wider = csr_matrix((near.data, near.indices, indptr), shape=(jobs, jobs))
         return Neighbourhood(self._indptr, self._indices, wider, float(self._weight))
 
+    def among(self, jobs: IndexArray) -> Neighbourhood:
+        """Return what adds to the scores of some jobs alone, which stand in their order then."""
+        return Neighbourhood(
+            self._indptr, self._indices, self._nearest[:, jobs], float(self._weight)
+        )
+
     def of_users(self, users: IndexArray) -> FloatArray:
         """Return what people's scores gain, shape (n, jobs)."""
         starts: IndexArray = self._indptr[users].astype(np.int64, copy=False)
@@ -131,17 +142,41 @@ class Neighbourhood:
 
     def _gains(self, jobs: NDArray[np.integer], lengths: IndexArray) -> FloatArray:
         """Return the same for people who did so many of jobs that stand behind one another."""
-        near, width = self._nearest, self._nearest.shape[0]
-        starts = near.indptr[jobs].astype(np.int64)
-        counts = near.indptr[jobs + 1] - starts
-        places = stretches(starts, counts)
-        # A product of sparse matrices comes to the same, and takes several times as long
-        cells = np.repeat(np.repeat(np.arange(len(lengths)) * width, lengths), counts)
-        cells += near.indices[places]
+        near, width = self._nearest, self._nearest.shape[1]
         gains = np.zeros((len(lengths), width), dtype=np.float32)
-        np.add.at(gains.reshape(-1), cells, near.data[places])
+        firsts = np.repeat(np.arange(len(lengths)) * width, lengths)
+        # A product of sparse matrices comes to the same, and takes several times as long
+        if self._table is not None:
+            columns, cosines = self._table
+            cells = columns[jobs]
+            cells += firsts[:, None]
+            np.add.at(gains.reshape(-1), cells.reshape(-1), cosines[jobs].reshape(-1))
+        else:
+            starts = near.indptr[jobs].astype(np.int64)
+            counts = near.indptr[jobs + 1] - starts
+            places = stretches(starts, counts)
+            cells = np.repeat(firsts, counts)
+            cells += near.indices[places]
+            np.add.at(gains.reshape(-1), cells, near.data[places])
         gains *= (self._weight / np.sqrt(np.maximum(1, lengths).astype(np.float32)))[:, None]
         return gains
+
+    @cached_property
+    def _table(self) -> tuple[IndexArray, FloatArray] | None:
+        """The neighbours of each job and their cosines, one job a row; None where it is too large.
+
+        Rows are filled up with cosines of 0 to the first job, which add nothing. Whole rows are
+        read several times faster than what stands in stretches.
+        """
+        near = self._nearest
+        counts = np.diff(near.indptr)
+        shape = near.shape[0], int(counts.max(initial=0))
+        if not shape[0] * shape[1] <= min(_TABLE_CELLS, 2 * near.nnz):
+            return None
+        is_filled = np.arange(shape[1]) < counts[:, None]
+        columns, cosines = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
+        columns[is_filled], cosines[is_filled] = near.indices, near.data
+        return columns, cosines
 
     def contributions(self, history: IndexArray, jobs: IndexArray) -> FloatArray:
         """Return what each job of a history adds to the scores of jobs, shape (jobs, history)."""

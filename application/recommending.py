@@ -249,6 +249,7 @@ class _Candidates:
     """The jobs that may be recommended, until one opens or closes or the catalogue changes.
 
     Attributes:
+        eligible: shape (jobs,), never written to.
         erased: shape (users,), whom the model knows and may not know any more.
         is_partial: whether they are what was last known, since the catalogue does not answer.
     """
@@ -784,7 +785,9 @@ class Recommending:
                 else source
                 for source in sources
             ]
-        return _Completed(ranked, sources, np.arange(len(ranked)) < len(personal))
+        is_personal = np.ones(len(ranked), dtype=np.bool_)
+        is_personal[len(personal) :] = False
+        return _Completed(ranked, sources, is_personal)
 
     def _pool(self, model: LiveModel) -> JobPool:
         return self._pools.of(
@@ -877,6 +880,8 @@ def _candidates(
     popular = np.concatenate([model.popular.jobs, pool.newest])
     interest = np.concatenate([model.popular.scores, np.zeros(len(pool.newest), np.float32)])
     chosen = eligible[popular]
+    # So that a model may keep what follows from it
+    eligible.flags.writeable = False
     return _Candidates(
         eligible=eligible,
         count=int(eligible.sum()),
@@ -948,8 +953,7 @@ def _rows(
             _reasons(model, pool, person, completed, reasons)
             for person, completed in zip(people, lists, strict=True)
         )
-    return map(
-        Recommendation,
+    columns = zip(  # noqa: B905 - where no reasons are told, none stand for any number of rows
         chain.from_iterable(range(1, 1 + len(completed.ranked)) for completed in lists),
         pool.ids[jobs].tolist(),
         scores.tolist(),
@@ -957,6 +961,7 @@ def _rows(
         np.where(is_personal, pool.recommender.lift(jobs), 0).tolist(),
         whys,
     )
+    return map(Recommendation._make, columns)
 
 
 def _reasons(

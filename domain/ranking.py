@@ -110,7 +110,7 @@ class RankingPolicy:
         """
         missing = k - len(personal)
         if missing <= 0:
-            cut = Ranked(personal.jobs[:k], personal.scores[:k])
+            cut = Ranked(personal.jobs[:k], personal.scores[:k]) if missing else personal
             return cut, [RecommendationSource.PERSONALISED] * k
         taken = np.concatenate([personal.jobs, excluded])
         window = slice(0, missing + len(taken))

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from adapters import neighbours
 from adapters.als import AlsParameters, AlsTrainer
 from adapters.blending import BlendTrainer
 from adapters.factors import FactorRecommender, HalfStep
 from adapters.neighbours import Neighbourhood, Neighbours, binary, nearest
 from domain.errors import InputError, SnapshotCorrupt
-from domain.model import FloatArray, History, IndexArray, Interactions
+from domain.model import BoolArray, FloatArray, History, IndexArray, Interactions
 from domain.ports import nobody
 from domain.scoring import DAY, one_each
 from domain.trend import Trend
@@ -245,3 +248,44 @@ def test_neighbours_of_nobody_add_nothing() -> None:
 
 def nearest_of_none(jobs: int) -> csr_matrix:
     return csr_matrix((jobs, jobs), dtype=np.float32)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0.0, 0.05, 0.5, 0.85, 1.0]),
+    k=st.integers(1, 15),
+    table_cells=st.sampled_from([0, 1 << 21]),
+)
+@settings(deadline=None, max_examples=30)
+def test_lists_are_the_same_where_the_jobs_that_may_appear_are_set_apart(
+    seed: int, share: float, k: int, table_cells: int
+) -> None:
+    random = np.random.default_rng(seed)
+    known = interactions()
+    people, count = known.shape
+    users, jobs = (random.integers(-2, 3, (n, 4)).astype(np.float32) for n in known.shape)
+    lift = random.integers(0, 3, count).astype(np.float32)
+    eligible = random.random(count) < share
+    excluded = [np.flatnonzero(random.random(count) < 0.2) for _ in range(people)]
+    histories = [known.history(user) for user in range(people)]
+
+    def lists(eligible: BoolArray) -> list[list[tuple[list[int], list[float]]]]:
+        model = FactorRecommender(users, jobs).beside(NEIGHBOURS.learn(known)).lifted(lift)
+        return [
+            [
+                (ranked.jobs.tolist(), ranked.scores.tolist())
+                for ranked in (
+                    *model.recommend(np.arange(people), k, eligible, excluded),
+                    *model.fold_in(histories, k, eligible, excluded),
+                )
+            ]
+            for _ in range(3)
+        ]
+
+    expected = lists(eligible)[0]
+    fixed = eligible.copy()
+    fixed.flags.writeable = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "_TABLE_CELLS", table_cells)
+        assert lists(fixed) == [expected] * 3
+    assert all(set(own) <= set(np.flatnonzero(eligible)) for own, _ in expected)
