@@ -38,6 +38,7 @@ from application.recommending import (
     MAX_BATCH,
     MAX_FIRST,
     MAX_SESSION,
+    Footing,
     LiveModel,
     Models,
     Recommending,
@@ -82,13 +83,12 @@ from graphql_api.pricing import Priced, Toll
 from graphql_api.profiles import HiddenSchema, without_suggestion
 from graphql_api.runtime import Runtime
 from graphql_api.selections import (
-    REASONS_FIRST,
+    KeptSelections,
     WantedEmployers,
     WantedJobs,
+    WantedLists,
     WantedSimilar,
     below,
-    fields_of,
-    most_asked_for,
 )
 from graphql_api.settings import Profile
 from graphql_api.types import (
@@ -140,6 +140,11 @@ CACHED_DOCUMENTS = 256
 """How many documents stay parsed and checked."""
 
 _LIMITS = Limits()
+
+_SELECTIONS = KeptSelections()
+
+BRIEF_JOBS = 20_000
+"""Of a model with so many jobs, one list is made in less time than a thread switch is worth."""
 
 
 @dataclass(frozen=True)
@@ -267,6 +272,9 @@ class Query:
         variety: SpreadOut = None,
     ) -> RecommendationList | None:
         terms = _Terms(first, where, exclude, exclude_job_ids, include_closed, variety)
+        at_hand = _at_hand(info, user_id, terms)
+        if at_hand is not None:
+            return _recommend(info, [user_id], terms, "userId", at_hand)[0]
         lists = await info.context.services.runtime.run(
             _recommend, info, [user_id], terms, "userId"
         )
@@ -350,7 +358,7 @@ class Query:
                 [parse_id(id_, "liked") for id_ in liked],
                 [parse_id(id_, "disliked") for id_ in disliked],
                 info.context.live,
-                most_asked_for(_chosen(info), "reasons", REASONS_FIRST),
+                _wanted(info).reasons,
             )
             return _shown(info, [answer], [])[0]
 
@@ -782,21 +790,43 @@ class _Terms(NamedTuple):
     variety: VarietyInput | None
 
 
+def _at_hand(info: Info[Context, None], user_id: strawberry.ID, terms: _Terms) -> Footing | None:
+    """Return on what a list stands if it is made sooner than it is handed to a thread."""
+    recommending, model = info.context.services.recommending, info.context.live
+    is_plain = terms.where is None and terms.variety is None and not terms.include_closed
+    if not (is_plain and recommending.variety.is_plain and _wanted(info).is_plain):
+        return None
+    if model.manifest.jobs > BRIEF_JOBS:
+        return None
+    footing = recommending.present_footing([parse_id(user_id, "userId")])
+    is_same = footing is not None and footing.version == model.manifest.version
+    return footing if is_same else None
+
+
 def _recommend(
-    info: Info[Context, None], user_ids: list[strawberry.ID], terms: _Terms, argument: str
+    info: Info[Context, None],
+    user_ids: list[strawberry.ID],
+    terms: _Terms,
+    argument: str,
+    footing: Footing | None = None,
 ) -> list[RecommendationList]:
+    """Recommend; see `for_users`.
+
+    Args:
+        footing: what the lists stand on, where that is known.
+    """
     for name, given in ((argument, user_ids), ("excludeJobIds", terms.exclude_job_ids)):
         if len(given) > MAX_BATCH:
             raise InputError(f"{name} holds {len(given):,} ids, at most {MAX_BATCH:,}", name)
-    context, chosen = info.context, _chosen(info)
+    context = info.context
     services = context.services
     ids = [parse_id(user_id, argument) for user_id in user_ids]
     if terms.include_closed:
         context.caller.authorise_argument("includeClosed")
-    are_people_shown = any(field.name == "user" for field in fields_of(chosen))
-    if are_people_shown:
+    wanted = _wanted(info)
+    if wanted.are_people_shown:
         context.caller.authorise("user", user_ids)
-    _stand_on(context, ids)
+    _stand_on(context, ids, footing)
     variety = services.recommending.variety
     lists = services.recommending.for_users(
         ids,
@@ -804,25 +834,24 @@ def _recommend(
         _filter(info, terms.where),
         terms.exclude,
         context.live,
-        most_asked_for(chosen, "reasons", REASONS_FIRST),
+        wanted.reasons,
         exclude_jobs=[parse_id(id_, "excludeJobIds") for id_ in terms.exclude_job_ids],
         include_closed=terms.include_closed,
         variety=None if terms.variety is None else terms.variety.over(variety),
     )
-    return _shown(info, lists, list(dict.fromkeys(ids)) if are_people_shown else [])
+    return _shown(info, lists, list(dict.fromkeys(ids)) if wanted.are_people_shown else [])
 
 
 def _shown(
     info: Info[Context, None], lists: Sequence[ListOfRecommendations], people: list[int]
 ) -> list[RecommendationList]:
     """Return lists with their jobs, and with those people who are to be shown."""
-    chosen, gathering = _chosen(info), _gathering(info)
+    gathering, wanted = _gathering(info), _wanted(info)
     items = [item for list_ in lists for item in list_.items]
-    wanted = WantedJobs.of(below(chosen, "items", "job"))
-    wanted.add(below(chosen, "items", "reasons", "job"))
     ids = {item.job_id for item in items}
-    ids |= {reason.job_id for item in items for reason in item.reasons}
-    jobs = gathering.jobs(wanted, ids)
+    if wanted.reasons:
+        ids |= {reason.job_id for item in items for reason in item.reasons}
+    jobs = gathering.jobs(wanted.jobs, ids)
     users = gathering.users(people) if people else {}
     is_partial = any(list_.is_partial for list_ in lists) or gathering.is_partial
     _note(info.context, is_partial=is_partial)
@@ -843,6 +872,11 @@ def _chosen(info: Info[Context, None]) -> list[Selection]:
     return [inner for root in info.selected_fields for inner in root.selections]
 
 
+def _wanted(info: Info[Context, None]) -> WantedLists:
+    """Return what is wanted of the lists that a root field answers."""
+    return _SELECTIONS.lists(info._raw_info.field_nodes, lambda: _chosen(info))  # noqa: SLF001 - strawberry shows nodes converted only
+
+
 def _gathering(info: Info[Context, None]) -> Gathering:
     services, context = info.context.services, info.context
     return Gathering(
@@ -855,11 +889,11 @@ def _gathering(info: Info[Context, None]) -> Gathering:
     )
 
 
-def _stand_on(context: Context, user_ids: Sequence[int]) -> None:
+def _stand_on(context: Context, user_ids: Sequence[int], footing: Footing | None = None) -> None:
     """Take note of what an answer stands on that is about to be worked out."""
     if context.grounds is not None:
         recommending = context.services.recommending
-        context.grounds.add(user_ids, recommending.footing(context.live, user_ids))
+        context.grounds.add(user_ids, footing or recommending.footing(context.live, user_ids))
 
 
 def _note(context: Context, *, is_partial: bool) -> None:

@@ -6,9 +6,12 @@ once. What `@skip` and `@include` leave out is not wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from graphql import FieldNode, SelectionSetNode, VariableNode
 from strawberry.types.nodes import SelectedField, Selection
 
 from application.recommending import MAX_FIRST
@@ -18,6 +21,8 @@ SIMILAR_FIRST = 10
 EMPLOYER_FIRST = 20
 REASONS_FIRST = 3
 """What is meant where `first` is not given."""
+
+_KEPT_SELECTIONS = 256
 
 _READ_FOR: Mapping[str, frozenset[str]] = {
     "title": frozenset({"title"}),
@@ -95,6 +100,11 @@ class WantedEmployers:
     are_examples: bool = False
     related: WantedEmployers | None = None
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether anything is wanted that has to be asked for."""
+        return self.count or bool(self.jobs) or self.related is not None
+
     @classmethod
     def of(cls, selections: Iterable[Selection]) -> WantedEmployers:
         """Return what selections on employers want."""
@@ -123,6 +133,87 @@ class WantedEmployers:
     def _relate(self, selections: Iterable[Selection]) -> None:
         self.related = self.related or WantedEmployers()
         self.related.add(selections)
+
+
+class WantedLists(NamedTuple):
+    """What is wanted of lists of recommendations.
+
+    Attributes:
+        are_people_shown: whether something of the people is.
+        reasons: so many of each job.
+    """
+
+    are_people_shown: bool
+    reasons: int
+    jobs: WantedJobs
+
+    @classmethod
+    def of(cls, selections: Sequence[Selection]) -> WantedLists:
+        """Return what selections on lists want.
+
+        Raises:
+            InputError: an argument is out of bounds.
+        """
+        jobs = WantedJobs.of(below(selections, "items", "job"))
+        jobs.add(below(selections, "items", "reasons", "job"))
+        return cls(
+            any(field.name == "user" for field in fields_of(selections)),
+            most_asked_for(selections, "reasons", REASONS_FIRST),
+            jobs,
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is wanted but the lists, and what stands in the adverts."""
+        jobs = self.jobs
+        is_leading = bool(jobs.similar) or (jobs.employer is not None and jobs.employer.is_leading)
+        return not (self.are_people_shown or self.reasons or is_leading)
+
+
+class KeptSelections:
+    """What documents want of lists: found out once where no variable changes it."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, ...], tuple[list[FieldNode], WantedLists]] = (
+            OrderedDict()
+        )
+
+    def lists(
+        self, nodes: list[FieldNode], chosen: Callable[[], Sequence[Selection]]
+    ) -> WantedLists:
+        """Return what is wanted of the lists of a root field.
+
+        Args:
+            nodes: of the field; they stay with a document.
+            chosen: returns what is selected on it.
+
+        Raises:
+            InputError: an argument is out of bounds.
+        """
+        key = tuple(map(id, nodes))
+        known = self._kept.get(key)
+        if known is not None:
+            return known[1]
+        wanted = WantedLists.of(chosen())
+        if not any(_has_variable(node.selection_set) for node in nodes):
+            # The nodes are kept, so that nothing else comes to have their identities
+            self._kept[key] = nodes, wanted
+            if len(self._kept) > _KEPT_SELECTIONS:
+                self._kept.popitem(last=False)
+        return wanted
+
+
+def _has_variable(selections: SelectionSetNode | None) -> bool:
+    """Tell whether anything below depends on a variable; of fragments, it is taken for granted."""
+    for node in () if selections is None else selections.selections:
+        if not isinstance(node, FieldNode) or node.directives:
+            return True
+        given = (argument.value for argument in node.arguments or ())
+        if any(isinstance(value, VariableNode) for value in given):
+            return True
+        if _has_variable(node.selection_set):
+            return True
+    return False
 
 
 def most_asked_for(selections: Iterable[Selection], name: str, default: int) -> int:
