@@ -820,14 +820,17 @@ class Recommending:
         if known is not None and is_current and at.timestamp() < known.valid_until:
             return replace(known, is_partial=True) if pool.is_partial else known
         try:
-            known = self._asked_for(model, pool, where, at, include_closed=include_closed)
+            found = self._asked_for(model, pool, where, at, include_closed=include_closed)
         except CatalogUnavailable:
             return replace(known or self._unasked_for(model, pool, where), is_partial=True)
+        if known is not None and np.array_equal(known.eligible, found.eligible):
+            # Models keep what follows from an array: most changes concern other things
+            found = replace(found, eligible=known.eligible)
         with self._lock:
-            self._remembered[key] = known
+            self._remembered[key] = found
             self._remembered.move_to_end(key)
             self._forget()
-        return known
+        return found
 
     def _asked_for(
         self,

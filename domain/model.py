@@ -336,9 +336,9 @@ def stretches(starts: IndexArray, lengths: IndexArray) -> IndexArray:
         starts: shape (n,), where each begins.
         lengths: shape (n,), how long each is.
     """
-    ends = np.cumsum(lengths)
+    ends = lengths.cumsum()
     places = np.arange(ends[-1] if len(ends) else 0)
-    places += np.repeat(starts - ends + lengths, lengths)
+    places += (starts - ends + lengths).repeat(lengths)
     return places
 
 

@@ -74,7 +74,7 @@ class Variety:
     @property
     def is_plain(self) -> bool:
         """Whether lists stay as the model has them."""
-        return self == Variety()
+        return self == _PLAIN
 
     def pool(self, k: int) -> int:
         """Return from how many of a person's best jobs a list of k is chosen."""
@@ -125,3 +125,6 @@ class Variety:
                 if group >= 0 and counts[group] == bound:
                     is_left &= groups != group
         return np.array(chosen, dtype=np.int64)
+
+
+_PLAIN = Variety()
