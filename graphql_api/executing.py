@@ -13,11 +13,11 @@ calls) is not compiled at all.
 
 from __future__ import annotations
 
-import math
 from asyncio import gather
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from graphql import (
@@ -25,14 +25,12 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
-    GraphQLBoolean,
     GraphQLFloat,
-    GraphQLID,
     GraphQLInt,
     GraphQLObjectType,
-    GraphQLString,
     InlineFragmentNode,
     SelectionSetNode,
+    get_nullable_type,
     get_operation_ast,
     is_leaf_type,
     is_list_type,
@@ -61,6 +59,9 @@ COMPILED = 1_024
 
 _INT_BOUND = 1 << 31
 
+_PYTHON_TYPES = {"String": str, "ID": str, "Boolean": bool}
+"""Values of these are as the answer holds them."""
+
 Complete = Callable[[Any, "_Run"], Any]
 """Turns what a resolver gave into what the answer holds."""
 
@@ -77,13 +78,13 @@ class _Run:
     """What the compiled functions of one execution share.
 
     Attributes:
-        together: what was put together, by selection and object; the object is kept, so that
-            nothing else comes to have its identity.
+        together: what was put together, by selection and then by object; the object is kept, so
+            that nothing else comes to have its identity.
         arguments: of the fields with a resolver.
     """
 
     def __init__(self, executor: Executor) -> None:
-        self.together: dict[tuple[int, int], tuple[object, dict[str, Any]]] = {}
+        self.together: defaultdict[int, dict[int, tuple[object, Any]]] = defaultdict(dict)
         self.arguments: dict[int, dict[str, Any]] = {}
         self._executor = executor
 
@@ -255,12 +256,22 @@ class _Compiler:
         for node in nodes:
             if node.selection_set is not None:
                 self.collect(type_, node.selection_set, selected)
-        fields = [(name, self._field(type_, own)) for name, own in selected.items()]
+        names = [*selected]
+        fields = [self._field(type_, own) for own in selected.values()]
+        # Most objects of an answer have few fields, and there are thousands of them
+        if len(fields) == 1:
+            (name,), (field,) = names, fields
+            return lambda value, run: None if value is None else {name: field(value, run)}
+        if len(fields) == 2:
+            (first, second), (one, two) = names, fields
+            return lambda value, run: (
+                None if value is None else {first: one(value, run), second: two(value, run)}
+            )
 
         def complete(value: Any, run: _Run) -> Any:  # noqa: ANN401 - an object, or None
             if value is None:
                 return None
-            return {name: field(value, run) for name, field in fields}
+            return dict(zip(names, [field(value, run) for field in fields], strict=True))
 
         return complete
 
@@ -299,8 +310,11 @@ class _Compiler:
         told = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
         if not isinstance(told, StrawberryField):
             raise _Uncompiled
+        inner = get_nullable_type(field.type)
+        if told.is_basic_field and is_leaf_type(inner):
+            return _leaf_read(told.python_name, inner, is_required=is_non_null_type(field.type))
         complete = self.value(field.type, nodes)
-        if is_object_type(getattr(field.type, "of_type", field.type)):
+        if is_object_type(inner):
             complete = _once(complete)
         if told.is_basic_field:
             attribute = told.python_name
@@ -346,42 +360,57 @@ def _listed(complete: Complete) -> Complete:
 
 def _once(complete: Complete) -> Complete:
     """Return what puts an object together once in an execution, wherever it stands."""
+    selection = id(complete)
 
     def once(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a dictionary, or None
-        key = id(complete), id(value)
-        known = run.together.get(key)
+        together = run.together[selection]
+        known = together.get(id(value))
         if known is None:
-            known = run.together[key] = value, complete(value, run)
+            known = together[id(value)] = value, complete(value, run)
         return known[1]
 
     return once
 
 
 def _leaf(type_: GraphQLLeafType) -> Complete:
-    """Return what completes scalars and enums: what is right already stays as it is."""
+    """Return what completes scalars and enums."""
+    return _coerced(type_, is_required=False)
+
+
+def _leaf_read(attribute: str, type_: GraphQLLeafType, *, is_required: bool) -> Complete:
+    """Return what reads a scalar or an enum off an object: what is right stays as it is."""
+    coerced = _coerced(type_, is_required=is_required)
+    if type_ is GraphQLFloat:
+
+        def read_float(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a number, or None
+            found = getattr(value, attribute)
+            return found if type(found) is float and isfinite(found) else coerced(found, run)
+
+        return read_float
+    if type_ is GraphQLInt:
+
+        def read_int(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a number, or None
+            found = getattr(value, attribute)
+            is_right = type(found) is int and -_INT_BOUND <= found < _INT_BOUND
+            return found if is_right else coerced(found, run)
+
+        return read_int
+    right = _PYTHON_TYPES.get(type_.name)
+
+    def read(value: Any, run: _Run) -> Any:  # noqa: ANN401 - whatever is JSON
+        found = getattr(value, attribute)
+        return found if type(found) is right else coerced(found, run)
+
+    return read
+
+
+def _coerced(type_: GraphQLLeafType, *, is_required: bool) -> Complete:
     coerce = type_.coerce_output_value
 
-    def coerced(value: Any) -> Any:  # noqa: ANN401 - whatever is JSON
-        completed = coerce(value)
-        if completed is None:
+    def coerced(value: Any, _run: _Run) -> Any:  # noqa: ANN401 - whatever is JSON
+        completed = None if value is None else coerce(value)
+        if completed is None and (is_required or value is not None):
             raise _Surprise
         return completed
 
-    if type_ in {GraphQLString, GraphQLID, GraphQLBoolean}:
-        right = bool if type_ is GraphQLBoolean else str
-        return lambda value, _run: (
-            value if value is None or type(value) is right else coerced(value)
-        )
-    if type_ is GraphQLFloat:
-        return lambda value, _run: (
-            value
-            if value is None or (type(value) is float and math.isfinite(value))
-            else coerced(value)
-        )
-    if type_ is GraphQLInt:
-        return lambda value, _run: (
-            value
-            if value is None or (type(value) is int and -_INT_BOUND <= value < _INT_BOUND)
-            else coerced(value)
-        )
-    return lambda value, _run: None if value is None else coerced(value)
+    return coerced

@@ -855,9 +855,11 @@ def _shown(
     users = gathering.users(people) if people else {}
     is_partial = any(list_.is_partial for list_ in lists) or gathering.is_partial
     _note(info.context, is_partial=is_partial)
+    # All come from one model
+    models = [Model.from_domain(list_.model) for list_ in lists[:1]]
     return [
         RecommendationList.from_domain(
-            list_, jobs, None if list_.user_id is None else users.get(list_.user_id)
+            list_, models[0], jobs, None if list_.user_id is None else users.get(list_.user_id)
         )
         for list_ in lists
     ]

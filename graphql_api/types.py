@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol, cast
 
 import strawberry
 from strawberry.scalars import JSON
@@ -513,6 +513,35 @@ class Recommendation:
         return self.all_reasons[:first]
 
 
+class RecommendationRow(NamedTuple):
+    """What a `Recommendation` is read off; thousands are made for an answer, hence no object."""
+
+    rank: int
+    score: float
+    source: RecommendationSource
+    trend: float
+    job: Job
+    all_reasons: list[Reason]
+
+    @classmethod
+    def of(cls, item: model.Recommendation, jobs: Jobs) -> RecommendationRow:
+        """Return a row of a list."""
+        reasons = (
+            [
+                Reason(
+                    job=jobs[reason.job_id],
+                    kinds=list(reason.kinds),
+                    contribution=reason.contribution,
+                    share=reason.share,
+                )
+                for reason in item.reasons
+            ]
+            if item.reasons
+            else []
+        )
+        return cls(item.rank, item.score, item.source, item.trend, jobs[item.job_id], reasons)
+
+
 @strawberry.type(description="Where a job stands for a person.")
 class WhyNot:
     job: Job = strawberry.field(description="The job.")
@@ -616,31 +645,15 @@ class RecommendationList:
 
     @classmethod
     def from_domain(
-        cls, answer: ListOfRecommendations, jobs: Jobs, user: Person | None
+        cls, answer: ListOfRecommendations, model: Model, jobs: Jobs, user: Person | None
     ) -> RecommendationList:
         """Return one person's list."""
         return cls(
             user_id=None if answer.user_id is None else _id(answer.user_id),
-            model=Model.from_domain(answer.model),
-            items=[
-                Recommendation(
-                    rank=item.rank,
-                    score=item.score,
-                    source=item.source,
-                    trend=item.trend,
-                    job=jobs[item.job_id],
-                    all_reasons=[
-                        Reason(
-                            job=jobs[reason.job_id],
-                            kinds=list(reason.kinds),
-                            contribution=reason.contribution,
-                            share=reason.share,
-                        )
-                        for reason in item.reasons
-                    ],
-                )
-                for item in answer.items
-            ],
+            model=model,
+            items=cast(
+                "list[Recommendation]", [RecommendationRow.of(item, jobs) for item in answer.items]
+            ),
             shortfall=answer.shortfall,
             user=None if user is None else User.from_domain(user),
             partial=_partial(is_partial=answer.is_partial or jobs.is_partial),
