@@ -17,8 +17,8 @@ from domain.ports import Arrays
 
 NEIGHBOURS = 100
 
-_TABLE_CELLS = 1 << 21
-"""Of so many neighbours a table is made: 24 MiB."""
+_CELLS = 1 << 21
+"""So many neighbours are added at once, and stand in a table at most: 24 MiB."""
 
 _BLOCK_ROWS = 256
 """Jobs are worked on in blocks of so many, whose products stay small."""
@@ -80,6 +80,7 @@ class Neighbourhood:
         nearest: shape (jobs, jobs), row by row the cosines of a job's neighbours; some columns
             where only some of the jobs are ranked.
         weight: see `Neighbours`.
+        is_tabled: whether the neighbours may be held a second time, as a table, which is faster.
     """
 
     def __init__(
@@ -88,10 +89,14 @@ class Neighbourhood:
         indices: NDArray[np.integer],
         nearest: csr_matrix,
         weight: float,
+        *,
+        is_tabled: bool = False,
     ) -> None:
+        self._is_tabled = is_tabled
         self._indptr = indptr
         self._indices = indices
         self._nearest = nearest
+        self._widest = int(np.diff(nearest.indptr).max(initial=0))
         self._weight = np.float32(weight)
 
     @classmethod
@@ -126,7 +131,11 @@ class Neighbourhood:
     def among(self, jobs: IndexArray) -> Neighbourhood:
         """Return what adds to the scores of some jobs alone, which stand in their order then."""
         return Neighbourhood(
-            self._indptr, self._indices, self._nearest[:, jobs], float(self._weight)
+            self._indptr,
+            self._indices,
+            self._nearest[:, jobs],
+            float(self._weight),
+            is_tabled=True,
         )
 
     def of_users(self, users: IndexArray) -> FloatArray:
@@ -142,38 +151,47 @@ class Neighbourhood:
 
     def _gains(self, jobs: NDArray[np.integer], lengths: IndexArray) -> FloatArray:
         """Return the same for people who did so many of jobs that stand behind one another."""
-        near, width = self._nearest, self._nearest.shape[1]
+        width = self._nearest.shape[1]
         gains = np.zeros((len(lengths), width), dtype=np.float32)
         firsts = np.repeat(np.arange(len(lengths)) * width, lengths)
-        # A product of sparse matrices comes to the same, and takes several times as long
+        step = max(1, _CELLS // max(1, self._widest))
+        for start in range(0, len(jobs), step):
+            part = slice(start, start + step)
+            # A product of sparse matrices comes to the same, and takes several times as long
+            cells, cosines = self._cells(jobs[part], firsts[part])
+            np.add.at(gains.reshape(-1), cells, cosines)
+        gains *= (self._weight / np.sqrt(np.maximum(1, lengths).astype(np.float32)))[:, None]
+        return gains
+
+    def _cells(
+        self, jobs: NDArray[np.integer], firsts: IndexArray
+    ) -> tuple[IndexArray, FloatArray]:
+        """Return where the neighbours of jobs stand behind each job's `firsts`, and the cosines."""
+        near = self._nearest
         if self._table is not None:
             columns, cosines = self._table
             cells = columns[jobs]
             cells += firsts[:, None]
-            np.add.at(gains.reshape(-1), cells.reshape(-1), cosines[jobs].reshape(-1))
-        else:
-            starts = near.indptr[jobs].astype(np.int64)
-            counts = near.indptr[jobs + 1] - starts
-            places = stretches(starts, counts)
-            cells = np.repeat(firsts, counts)
-            cells += near.indices[places]
-            np.add.at(gains.reshape(-1), cells, near.data[places])
-        gains *= (self._weight / np.sqrt(np.maximum(1, lengths).astype(np.float32)))[:, None]
-        return gains
+            return cells.reshape(-1), cosines[jobs].reshape(-1)
+        starts = near.indptr[jobs].astype(np.int64)
+        counts = near.indptr[jobs + 1] - starts
+        places = stretches(starts, counts)
+        cells = np.repeat(firsts, counts)
+        cells += near.indices[places]
+        return cells, near.data[places]
 
     @cached_property
     def _table(self) -> tuple[IndexArray, FloatArray] | None:
-        """The neighbours of each job and their cosines, one job a row; None where it is too large.
+        """The neighbours of each job and their cosines, one job a row; None where there is none.
 
         Rows are filled up with cosines of 0 to the first job, which add nothing. Whole rows are
         read several times faster than what stands in stretches.
         """
         near = self._nearest
-        counts = np.diff(near.indptr)
-        shape = near.shape[0], int(counts.max(initial=0))
-        if not shape[0] * shape[1] <= min(_TABLE_CELLS, 2 * near.nnz):
+        shape = near.shape[0], self._widest
+        if not self._is_tabled or shape[0] * shape[1] > min(_CELLS, 2 * near.nnz):
             return None
-        is_filled = np.arange(shape[1]) < counts[:, None]
+        is_filled = np.arange(shape[1]) < np.diff(near.indptr)[:, None]
         columns, cosines = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
         columns[is_filled], cosines[is_filled] = near.indices, near.data
         return columns, cosines

@@ -254,11 +254,11 @@ def nearest_of_none(jobs: int) -> csr_matrix:
     seed=st.integers(0, 2**32 - 1),
     share=st.sampled_from([0.0, 0.05, 0.5, 0.85, 1.0]),
     k=st.integers(1, 15),
-    table_cells=st.sampled_from([0, 1 << 21]),
+    cells=st.sampled_from([0, 100, 1 << 21]),
 )
 @settings(deadline=None, max_examples=30)
 def test_lists_are_the_same_where_the_jobs_that_may_appear_are_set_apart(
-    seed: int, share: float, k: int, table_cells: int
+    seed: int, share: float, k: int, cells: int
 ) -> None:
     random = np.random.default_rng(seed)
     known = interactions()
@@ -286,6 +286,6 @@ def test_lists_are_the_same_where_the_jobs_that_may_appear_are_set_apart(
     fixed = eligible.copy()
     fixed.flags.writeable = False
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbours, "_TABLE_CELLS", table_cells)
+        patch.setattr(neighbours, "_CELLS", cells)
         assert lists(fixed) == [expected] * 3
     assert all(set(own) <= set(np.flatnonzero(eligible)) for own, _ in expected)
