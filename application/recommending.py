@@ -74,7 +74,7 @@ _REMEMBERED_BYTES = 64 << 20
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LiveModel:
     """A snapshot ready to answer. An answer reads it once and stays with it.
 

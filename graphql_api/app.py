@@ -29,7 +29,7 @@ from graphql_api.outages import Outages
 from graphql_api.pricing import Toll
 from graphql_api.probes import Observed, count_outage, observe, probes
 from graphql_api.runtime import Runtime, TrainingLauncher
-from graphql_api.schema import Services, create_schema
+from graphql_api.schema import Services, create_schema, micro_batches
 from graphql_api.settings import Profile, Settings
 
 _COLLECTED_OBJECTS = 20_000
@@ -47,9 +47,11 @@ def create_app(settings: Settings) -> Starlette:
     launcher = TrainingLauncher(
         settings.environment(secrets=False), lambda run_id: runs.get(run_id).status.is_final
     )
+    recommending = container.recommending()
     services = Services(
         runtime=runtime,
-        recommending=container.recommending(),
+        recommending=recommending,
+        lists=micro_batches(runtime, recommending),
         recording=container.recording(),
         models=models,
         catalog=catalog,
@@ -82,8 +84,9 @@ def create_app(settings: Settings) -> Starlette:
         profile=settings.profile,
         withheld=settings.withheld,
     )
-    memo = Memo(settings.memo_bytes, services.recommending.present_footing)
-    endpoint = Endpoint(services, schema, guards, memo if settings.memo_bytes else None)
+    memo = Memo(settings.memo_bytes, recommending.present_footing)
+    is_remembering = settings.memo_bytes > 0 and catalog.is_near
+    endpoint = Endpoint(services, schema, guards, memo if is_remembering else None)
     return Starlette(
         routes=[
             Route("/graphql", endpoint),

@@ -38,7 +38,6 @@ from application.recommending import (
     MAX_BATCH,
     MAX_FIRST,
     MAX_SESSION,
-    Footing,
     LiveModel,
     Models,
     Recommending,
@@ -70,6 +69,7 @@ from domain.ports import (
 from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
 from graphql_api.auth import Caller
+from graphql_api.batching import MicroBatches
 from graphql_api.cataloguing import CatalogueMutations, UserInput
 from graphql_api.employers import EmployerConnection, EmployerFilter, page_of_employers
 from graphql_api.executing import Executor
@@ -81,7 +81,7 @@ from graphql_api.memo import Grounds
 from graphql_api.outages import RETRY_SECONDS, Outages
 from graphql_api.pricing import Priced, Toll
 from graphql_api.profiles import HiddenSchema, without_suggestion
-from graphql_api.runtime import Runtime
+from graphql_api.runtime import Runtime, available_cores
 from graphql_api.selections import (
     KeptSelections,
     WantedEmployers,
@@ -143,8 +143,11 @@ _LIMITS = Limits()
 
 _SELECTIONS = KeptSelections()
 
-BRIEF_JOBS = 20_000
-"""Of a model with so many jobs, one list is made in less time than a thread switch is worth."""
+MAX_TOGETHER = 64
+"""People of a micro-batch."""
+
+BRIEF_CELLS = 1 << 19
+"""People x jobs that are ranked in less time than to hand them to a thread is worth: some 3 ms."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ class Services:
 
     runtime: Runtime
     recommending: Recommending
+    lists: MicroBatches[PlainTerms, ListOfRecommendations]
     recording: Recording
     models: Models
     catalog: Catalog
@@ -272,9 +276,8 @@ class Query:
         variety: SpreadOut = None,
     ) -> RecommendationList | None:
         terms = _Terms(first, where, exclude, exclude_job_ids, include_closed, variety)
-        at_hand = _at_hand(info, user_id, terms)
-        if at_hand is not None:
-            return _recommend(info, [user_id], terms, "userId", at_hand)[0]
+        if terms.is_plain and _wanted(info).is_plain:
+            return await _recommend_plainly(info, user_id, terms)
         lists = await info.context.services.runtime.run(
             _recommend, info, [user_id], terms, "userId"
         )
@@ -789,18 +792,51 @@ class _Terms(NamedTuple):
     include_closed: bool
     variety: VarietyInput | None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether they are those of most callers."""
+        is_narrowed = self.where is not None or bool(self.exclude_job_ids)
+        return not (is_narrowed or self.include_closed or self.variety is not None)
 
-def _at_hand(info: Info[Context, None], user_id: strawberry.ID, terms: _Terms) -> Footing | None:
-    """Return on what a list stands if it is made sooner than it is handed to a thread."""
-    recommending, model = info.context.services.recommending, info.context.live
-    is_plain = terms.where is None and terms.variety is None and not terms.include_closed
-    if not (is_plain and recommending.variety.is_plain and _wanted(info).is_plain):
-        return None
-    if model.manifest.jobs > BRIEF_JOBS:
-        return None
-    footing = recommending.present_footing([parse_id(user_id, "userId")])
-    is_same = footing is not None and footing.version == model.manifest.version
-    return footing if is_same else None
+
+class PlainTerms(NamedTuple):
+    """What is asked of a list where it is asked for no more than it has to be."""
+
+    model: LiveModel
+    first: int
+    exclude: tuple[ActivityKind, ...]
+
+
+def micro_batches(
+    runtime: Runtime, recommending: Recommending
+) -> MicroBatches[PlainTerms, ListOfRecommendations]:
+    """Return what makes plain lists that are asked for at the same moment in one go."""
+
+    def make(terms: PlainTerms, ids: Sequence[int]) -> list[ListOfRecommendations]:
+        return recommending.for_users(ids, terms.first, exclude=terms.exclude, model=terms.model)
+
+    def is_brief(terms: PlainTerms, people: int) -> bool:
+        is_small = people * terms.model.manifest.jobs <= BRIEF_CELLS
+        return is_small and recommending.present_footing([]) is not None
+
+    return MicroBatches(runtime, make, is_brief, MAX_TOGETHER, available_cores())
+
+
+async def _recommend_plainly(
+    info: Info[Context, None], user_id: strawberry.ID, terms: _Terms
+) -> RecommendationList:
+    """Recommend as `_recommend` does, together with others who ask right now."""
+    context, id_ = info.context, parse_id(user_id, "userId")
+    services = context.services
+    check_first(terms.first)
+    if context.grounds is not None:
+        footing = services.recommending.present_footing([id_])
+        if footing is None:
+            footing = await services.runtime.run(services.recommending.footing, context.live, [id_])
+        context.grounds.add([id_], footing)
+    plain = PlainTerms(context.live, terms.first, tuple(terms.exclude))
+    list_ = await services.lists.one(plain, id_)
+    return _shown(info, [list_], [])[0]
 
 
 def _recommend(
@@ -808,13 +844,7 @@ def _recommend(
     user_ids: list[strawberry.ID],
     terms: _Terms,
     argument: str,
-    footing: Footing | None = None,
 ) -> list[RecommendationList]:
-    """Recommend; see `for_users`.
-
-    Args:
-        footing: what the lists stand on, where that is known.
-    """
     for name, given in ((argument, user_ids), ("excludeJobIds", terms.exclude_job_ids)):
         if len(given) > MAX_BATCH:
             raise InputError(f"{name} holds {len(given):,} ids, at most {MAX_BATCH:,}", name)
@@ -826,7 +856,7 @@ def _recommend(
     wanted = _wanted(info)
     if wanted.are_people_shown:
         context.caller.authorise("user", user_ids)
-    _stand_on(context, ids, footing)
+    _stand_on(context, ids)
     variety = services.recommending.variety
     lists = services.recommending.for_users(
         ids,
@@ -891,11 +921,11 @@ def _gathering(info: Info[Context, None]) -> Gathering:
     )
 
 
-def _stand_on(context: Context, user_ids: Sequence[int], footing: Footing | None = None) -> None:
+def _stand_on(context: Context, user_ids: Sequence[int]) -> None:
     """Take note of what an answer stands on that is about to be worked out."""
     if context.grounds is not None:
         recommending = context.services.recommending
-        context.grounds.add(user_ids, footing or recommending.footing(context.live, user_ids))
+        context.grounds.add(user_ids, recommending.footing(context.live, user_ids))
 
 
 def _note(context: Context, *, is_partial: bool) -> None:

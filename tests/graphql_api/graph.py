@@ -21,7 +21,7 @@ from domain.scoring import ScoringPolicy
 from graphql_api.auth import Caller, Kind
 from graphql_api.outages import Outages
 from graphql_api.runtime import Runtime
-from graphql_api.schema import Context, Schema, Services, create_schema
+from graphql_api.schema import Context, Schema, Services, create_schema, micro_batches
 from tests.fakes import (
     NOON,
     FakeCatalog,
@@ -103,9 +103,12 @@ def graph_over(
     models = Models(snapshots, lambda _, held: FactorRecommender.from_arrays(held))
     models.refresh()
     began: list[None] = []
+    runtime = Runtime([])
+    recommending = Recommending(models, catalog, RankingPolicy(), clock)
     services = SimpleNamespace(
-        runtime=Runtime([]),
-        recommending=Recommending(models, catalog, RankingPolicy(), clock),
+        runtime=runtime,
+        recommending=recommending,
+        lists=micro_batches(runtime, recommending),
         models=models,
         catalog=catalog,
         snapshots=snapshots,

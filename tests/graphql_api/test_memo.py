@@ -24,7 +24,7 @@ from graphql_api.memo import Memo
 from graphql_api.negotiation import RESPONSE_JSON
 from graphql_api.pricing import Toll
 from graphql_api.rates import Rates
-from graphql_api.schema import create_schema
+from graphql_api.schema import create_schema, micro_batches
 from graphql_api.settings import TrustedDocuments
 from graphql_api.sockets import SocketLimits, Sockets
 from tests.fakes import FakeCatalog, FakeRecentActivities, FakeSnapshotStore, ManualClock
@@ -58,6 +58,7 @@ class Site:
         vars(services)["recommending"] = recommending = Recommending(
             self.models, self.catalog, RankingPolicy(), self.clock, self.recent
         )
+        vars(services)["lists"] = micro_batches(services.runtime, recommending)
         guards = Guards(
             cast("Authenticator", self),
             rates,

@@ -1,0 +1,102 @@
+"""Micro-batches: lists that are asked for at the same moment are made in one go.
+
+Ranking for a hundred people takes ten times as long as for one. Nobody waits for others to come:
+whatever is asked for by the time the event loop gets round to it makes up a batch, and while as
+many batches as there are processors are made in threads, the next one grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from graphql_api.runtime import Runtime
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+_Asked = list[tuple[int, "asyncio.Future[V]"]]
+
+
+class MicroBatches(Generic[K, V]):
+    """Gathers what is asked for on the same terms.
+
+    Args:
+        make: returns the lists of some people on the same terms, one for each.
+        is_brief: tells whether so many lists are made in less time than a thread switch is worth.
+        most: people of a batch.
+        lanes: batches that are made in threads at once.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        make: Callable[[K, Sequence[int]], Sequence[V]],
+        is_brief: Callable[[K, int], bool],
+        most: int,
+        lanes: int,
+    ) -> None:
+        self._runtime = runtime
+        self._make = make
+        self._is_brief = is_brief
+        self._most = most
+        self._free = lanes
+        self._waiting: dict[K, _Asked[V]] = {}
+        self._is_due = False
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def one(self, terms: K, user_id: int) -> V:
+        """Return the list of one person."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[V] = loop.create_future()
+        self._waiting.setdefault(terms, []).append((user_id, answer))
+        if not self._is_due:
+            self._is_due = True
+            loop.call_soon(self._make_all)
+        return await answer
+
+    def _make_all(self) -> None:
+        self._is_due = False
+        while self._waiting and self._free:
+            terms = next(iter(self._waiting))
+            waiting = self._waiting.pop(terms)
+            batch, rest = waiting[: self._most], waiting[self._most :]
+            if rest:
+                self._waiting[terms] = rest
+            ids = [user_id for user_id, _ in batch]
+            if self._is_brief(terms, len(ids)):
+                _settle(batch, _attempt(self._make, terms, ids))
+            else:
+                self._free -= 1
+                task = asyncio.get_running_loop().create_task(self._in_thread(terms, ids, batch))
+                self._running.add(task)
+                task.add_done_callback(self._done)
+
+    async def _in_thread(self, terms: K, ids: Sequence[int], batch: _Asked[V]) -> None:
+        _settle(batch, await self._runtime.run(_attempt, self._make, terms, ids))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._free += 1
+        self._make_all()
+
+
+def _attempt(
+    make: Callable[[K, Sequence[int]], Sequence[V]], terms: K, ids: Sequence[int]
+) -> Sequence[V] | Exception:
+    try:
+        return make(terms, ids)
+    except Exception as error:  # noqa: BLE001 - it goes to all who asked
+        return error
+
+
+def _settle(batch: _Asked[V], lists: Sequence[V] | Exception) -> None:
+    """Answer those who still wait."""
+    for place, (_, answer) in enumerate(batch):
+        if answer.done():
+            continue
+        if isinstance(lists, Exception):
+            answer.set_exception(lists)
+        else:
+            answer.set_result(lists[place])
