@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from asyncio import gather
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
+from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -25,11 +27,17 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLError,
+    GraphQLField,
     GraphQLFloat,
     GraphQLInt,
     GraphQLObjectType,
     InlineFragmentNode,
+    ListValueNode,
+    ObjectValueNode,
     SelectionSetNode,
+    ValueNode,
+    VariableNode,
     get_nullable_type,
     get_operation_ast,
     is_leaf_type,
@@ -37,16 +45,20 @@ from graphql import (
     is_non_null_type,
     is_object_type,
 )
-from graphql.execution.values import get_argument_values
+from graphql.execution.values import (
+    VariableValues,
+    get_argument_values,
+    get_variable_values,
+)
 from graphql.pyutils import Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.types import Info
 from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
 
 if TYPE_CHECKING:
     from graphql import (
-        GraphQLField,
         GraphQLLeafType,
         GraphQLOutputType,
         GraphQLResolveInfo,
@@ -56,6 +68,9 @@ if TYPE_CHECKING:
 
 COMPILED = 1_024
 """How many selections stay compiled; a document has one for each of its root fields."""
+
+MAX_VARIABLE_ERRORS = 50
+"""Nobody reads more, and the library is asked for them again."""
 
 _INT_BOUND = 1 << 31
 
@@ -101,13 +116,103 @@ class Root(NamedTuple):
 
     Attributes:
         name: in the answer.
+        told: the same field as it was declared.
+        arguments: those that no variable changes, as the resolver takes them.
+        changing: the others.
     """
 
     name: str
     nodes: list[FieldNode]
     field: GraphQLField
-    resolve: Callable[..., Any]
+    told: StrawberryField
+    arguments: Mapping[str, Any]
+    changing: _Arguments
+    resolve: Callable[..., Awaitable[Any]]
     complete: Complete
+
+    @classmethod
+    def of(
+        cls, schema: GraphQLSchema, compiler: _Compiler, name: str, nodes: list[FieldNode]
+    ) -> Root:
+        """Compile a root field; nodes of the same name in the answer have equal arguments."""
+        query = schema.query_type
+        field = None if query is None else query.fields.get(nodes[0].name.value)
+        told = None if field is None else _declared(field)
+        if field is None or told is None or told.permission_classes or not told.is_async:
+            raise _Uncompiled
+        changing = {
+            argument.name.value
+            for argument in nodes[0].arguments or ()
+            if _has_variable(argument.value)
+        }
+        constant = _Arguments(schema, nodes[0], field, told, field.args.keys() - changing)
+        return cls(
+            name,
+            nodes,
+            field,
+            told,
+            constant.of(None),
+            _Arguments(schema, nodes[0], field, told, changing),
+            _root_resolver(told),
+            compiler.value(field.type, nodes),
+        )
+
+
+class _Arguments:
+    """Some of the arguments of a field.
+
+    Args:
+        names: which.
+    """
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        node: FieldNode,
+        field: GraphQLField,
+        told: StrawberryField,
+        names: Container[str],
+    ) -> None:
+        strawberry = schema._strawberry_schema  # type: ignore[attr-defined] # noqa: SLF001 - set by the library
+        converter = strawberry.schema_converter
+        spelled = converter.config.name_converter.from_argument
+        own = tuple(each for each in node.arguments or () if each.name.value in names)
+        self._node = FieldNode(name=node.name, arguments=own)
+        kept = {name: argument for name, argument in field.args.items() if name in names}
+        self._field = GraphQLField(field.type, args=kept)
+        self._told = [argument for argument in told.arguments if spelled(argument) in names]
+        self._types = converter.scalar_registry, converter.config
+
+    def of(self, variables: VariableValues | None) -> dict[str, Any]:
+        """Return the arguments as the resolver takes them."""
+        given = get_argument_values(self._field, self._node, variables, None)
+        return convert_arguments(given, self._told, *self._types)
+
+
+def _has_variable(value: ValueNode) -> bool:
+    if isinstance(value, VariableNode):
+        return True
+    if isinstance(value, ListValueNode):
+        return any(map(_has_variable, value.values))
+    if isinstance(value, ObjectValueNode):
+        return any(_has_variable(field.value) for field in value.fields)
+    return False
+
+
+def _root_resolver(told: StrawberryField) -> Callable[..., Awaitable[Any]]:
+    """Return what resolves a root field by its extensions, the first of them first."""
+    resolver = told.base_resolver
+    if resolver is None or resolver.info_parameter is None:
+        raise _Uncompiled
+    function: Callable[..., Awaitable[Any]] = resolver.wrapped_func  # type: ignore[assignment] # no class method
+    name = resolver.info_parameter.name
+
+    def resolve(source: object, info: object, **arguments: Any) -> Awaitable[Any]:  # noqa: ANN401 - whatever the field takes
+        return function(source, **{name: info}, **arguments)
+
+    for extension in reversed(told.extensions):
+        resolve = partial(extension.resolve_async, resolve)
+    return resolve
 
 
 def compiled_roots(
@@ -123,19 +228,12 @@ def compiled_roots(
         if isinstance(node, FragmentDefinitionNode)
     }
     compiler, selected = _Compiler(fragments), dict[str, list[FieldNode]]()
-    roots = []
     try:
         compiler.collect(query, operation.selection_set, selected)
-        for name, nodes in selected.items():
-            # All but what every type has, such as its name
-            field = query.fields.get(nodes[0].name.value)
-            if field is None or field.resolve is None:
-                return None
-            complete = compiler.value(field.type, nodes)
-            roots.append(Root(name, nodes, field, field.resolve, complete))
-    except _Uncompiled:
+        return [Root.of(schema, compiler, name, nodes) for name, nodes in selected.items()]
+    except (_Uncompiled, GraphQLError):
+        # GraphQLError: of an argument that cannot be right
         return None
-    return roots
 
 
 class _Compiled(NamedTuple):
@@ -174,6 +272,23 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return_type, field_details_list, info, path, result, position_context
         )
 
+    def template(self) -> Executor:
+        """Return one that knows the operation and nothing of who asks."""
+        template = copy(self)
+        template.context_value = None
+        return template
+
+    def for_request(self, variables: dict[str, Any], context: object) -> Executor | None:
+        """Return one that executes the same operation; None where the variables do not fit."""
+        definitions = self.operation.variable_definitions or ()
+        values = get_variable_values(self.schema, definitions, variables, MAX_VARIABLE_ERRORS)
+        if isinstance(values, list):
+            return None
+        executor = copy(self)
+        executor.variable_values, executor.context_value = values, context
+        executor._run = _Run(executor)  # noqa: SLF001 - its own kind
+        return executor
+
     async def answer(self, roots: Sequence[Root]) -> dict[str, Any] | None:
         """Return what the root fields of a query answer; None where anything is a surprise."""
         query = self.schema.query_type
@@ -181,13 +296,12 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         asked = []
         try:
             for root in roots:
-                info = self.build_resolve_info(
+                raw = self.build_resolve_info(
                     root.field, root.nodes, query, Path(None, root.name, query.name)
                 )
-                arguments = get_argument_values(
-                    root.field, root.nodes[0], self.variable_values, None, self.hide_suggestions
-                )
-                asked.append(root.resolve(None, info, **arguments))
+                info = Info(_raw_info=raw, _field=root.told)
+                changing = root.changing.of(self.variable_values)
+                asked.append(root.resolve(None, info, **root.arguments, **changing))
             values = [await asked[0]] if len(asked) == 1 else await gather(*asked)
             return {
                 root.name: root.complete(value, self._run)
@@ -307,9 +421,7 @@ class _Compiler:
         if name == "__typename":
             return lambda _value, _run: parent.name
         field = parent.fields[name]
-        told = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
-        if not isinstance(told, StrawberryField):
-            raise _Uncompiled
+        told = _declared(field)
         inner = get_nullable_type(field.type)
         if told.is_basic_field and is_leaf_type(inner):
             return _leaf_read(told.python_name, inner, is_required=is_non_null_type(field.type))
@@ -320,6 +432,14 @@ class _Compiler:
             attribute = told.python_name
             return lambda value, run: complete(getattr(value, attribute), run)
         return _resolved(nodes[0], field, told, complete)
+
+
+def _declared(field: GraphQLField) -> StrawberryField:
+    """Return a field as it was declared."""
+    told = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
+    if not isinstance(told, StrawberryField):
+        raise _Uncompiled
+    return told
 
 
 def _resolved(

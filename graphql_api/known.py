@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from graphql import DocumentNode, FieldNode, GraphQLSchema, OperationDefinitionNode, OperationType
 
-from graphql_api.executing import compiled_roots
+from graphql_api.executing import Executor, compiled_roots
 from graphql_api.pricing import Prices
 from graphql_api.profiles import question_of_schema
 
@@ -24,7 +24,10 @@ class KnownOperation:
     Attributes:
         label: see `label_of`.
         roots: see `compiled_roots`.
+        template: executes it, once it was executed.
     """
+
+    template: Executor | None = None
 
     def __init__(
         self, schema: GraphQLSchema, document: DocumentNode, operation_name: str | None

@@ -1033,11 +1033,13 @@ class Schema(strawberry.Schema):
         """Execute a known query: compiled, or as the library does."""
         parts = (self._schema, known.document, None, context, variables, known.operation_name)
         if known.roots is not None and self.execution_context_class is Executor:
-            executor = Executor.build(*parts)
-            if isinstance(executor, Executor):
-                data = await executor.answer(known.roots)
-                if data is not None:
-                    return GraphQLExecutionResult(data)
+            if known.template is None:
+                built = Executor.build(*parts)
+                known.template = built.template() if isinstance(built, Executor) else None
+            executor = known.template and known.template.for_request(variables, context)
+            data = None if executor is None else await executor.answer(known.roots)
+            if data is not None:
+                return GraphQLExecutionResult(data)
         return await await_maybe(execute(*parts, executor_class=self.execution_context_class))
 
     def process_errors(
