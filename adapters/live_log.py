@@ -88,9 +88,9 @@ class JsonlRecentActivities(RecentActivities):
             return _NOTHING
         return ActivityTally.from_events(*zip(*events, strict=True))
 
-    def mark(
+    def marks(
         self, read_to: Mapping[str, Any], user_ids: IdArray, *, reading: bool
-    ) -> Hashable | None:
+    ) -> tuple[Hashable, ...] | None:
         """Return what changes with what is told of people; see the port."""
         # Whoever holds it may be reading
         if not self._lock.acquire(blocking=reading):
@@ -102,7 +102,9 @@ class JsonlRecentActivities(RecentActivities):
                     file.catch_up()
                 elif not file.is_read():
                     return None
-            return tuple(file.changed(user_id) for file in files for user_id in user_ids.tolist())
+            return tuple(
+                tuple([file.changed(user_id) for file in files]) for user_id in user_ids.tolist()
+            )
         finally:
             self._lock.release()
 

@@ -289,13 +289,17 @@ class Footing(NamedTuple):
         version: of the model.
         revision: of the catalogue.
         valid_until: epoch seconds of the next opening or closing of a job.
-        marks: of what the people asked about did lately.
+        marks: of what each of the people asked about did lately.
     """
 
     version: str
     revision: int
     valid_until: float
-    marks: Hashable
+    marks: tuple[Hashable, ...]
+
+    def of_one(self, place: int) -> Footing:
+        """Return what the answer about one of the people stands on."""
+        return self._replace(marks=self.marks[place : place + 1])
 
 
 _Asked = tuple[str, JobFilter | None, bool]
@@ -640,10 +644,10 @@ class Recommending:
     def _footing(
         self, model: LiveModel, candidates: _Candidates, user_ids: Sequence[int], *, reading: bool
     ) -> Footing | None:
-        marks: Hashable = ()
+        marks: tuple[Hashable, ...] | None = (None,) * len(user_ids)
         if self._recent is not None:
             ids = np.array(user_ids, dtype=np.int64)
-            marks = self._recent.mark(model.manifest.read_to, ids, reading=reading)
+            marks = self._recent.marks(model.manifest.read_to, ids, reading=reading)
         if marks is None:
             return None
         version = model.manifest.version

@@ -87,10 +87,10 @@ class RecentActivities(Protocol):
         """
 
     @abstractmethod
-    def mark(
+    def marks(
         self, read_to: Mapping[str, Any], user_ids: IdArray, *, reading: bool
-    ) -> Hashable | None:
-        """Return what is another as soon as `since` tells something else of any of them.
+    ) -> tuple[Hashable, ...] | None:
+        """Return for each what is another as soon as `since` tells something else of them.
 
         Args:
             reading: first read what is new; else, within microseconds, return None where there is

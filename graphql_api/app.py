@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> Starlette:
     services = Services(
         runtime=runtime,
         recommending=recommending,
-        lists=micro_batches(runtime, recommending),
+        lists=micro_batches(runtime, recommending, catalog, container.clock(), outages),
         recording=container.recording(),
         models=models,
         catalog=catalog,

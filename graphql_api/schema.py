@@ -38,6 +38,7 @@ from application.recommending import (
     MAX_BATCH,
     MAX_FIRST,
     MAX_SESSION,
+    Footing,
     LiveModel,
     Models,
     Recommending,
@@ -156,7 +157,7 @@ class Services:
 
     runtime: Runtime
     recommending: Recommending
-    lists: MicroBatches[PlainTerms, ListOfRecommendations]
+    lists: MicroBatches[PlainTerms, PlainList]
     recording: Recording
     models: Models
     catalog: Catalog
@@ -805,15 +806,38 @@ class PlainTerms(NamedTuple):
     model: LiveModel
     first: int
     exclude: tuple[ActivityKind, ...]
+    wanted: WantedLists
+
+
+class PlainList(NamedTuple):
+    """A list as it is shown.
+
+    Attributes:
+        footing: what it stands on, where that is known.
+        is_partial: whether the catalogue did not help with it.
+    """
+
+    list_: RecommendationList
+    footing: Footing | None
+    is_partial: bool
 
 
 def micro_batches(
-    runtime: Runtime, recommending: Recommending
-) -> MicroBatches[PlainTerms, ListOfRecommendations]:
+    runtime: Runtime, recommending: Recommending, catalog: Catalog, clock: Clock, outages: Outages
+) -> MicroBatches[PlainTerms, PlainList]:
     """Return what makes plain lists that are asked for at the same moment in one go."""
 
-    def make(terms: PlainTerms, ids: Sequence[int]) -> list[ListOfRecommendations]:
-        return recommending.for_users(ids, terms.first, exclude=terms.exclude, model=terms.model)
+    def make(terms: PlainTerms, ids: Sequence[int]) -> list[PlainList]:
+        model = terms.model
+        footing = recommending.footing(model, ids)
+        gathering = Gathering(catalog, recommending, lambda: model, clock(), outages)
+        lists = recommending.for_users(ids, terms.first, exclude=terms.exclude, model=model)
+        shown = _with_jobs(lists, terms.wanted, gathering, [])
+        is_partial = gathering.is_partial
+        return [
+            PlainList(own, footing and footing.of_one(place), is_partial or lists[place].is_partial)
+            for place, own in enumerate(shown)
+        ]
 
     def is_brief(terms: PlainTerms, people: int) -> bool:
         is_small = people * terms.model.manifest.jobs <= BRIEF_CELLS
@@ -827,16 +851,15 @@ async def _recommend_plainly(
 ) -> RecommendationList:
     """Recommend as `_recommend` does, together with others who ask right now."""
     context, id_ = info.context, parse_id(user_id, "userId")
-    services = context.services
     check_first(terms.first)
+    exclude = tuple(terms.exclude)
+    plain = await context.services.lists.one(
+        PlainTerms(context.live, terms.first, exclude, _wanted(info)), id_
+    )
     if context.grounds is not None:
-        footing = services.recommending.present_footing([id_])
-        if footing is None:
-            footing = await services.runtime.run(services.recommending.footing, context.live, [id_])
-        context.grounds.add([id_], footing)
-    plain = PlainTerms(context.live, terms.first, tuple(terms.exclude))
-    list_ = await services.lists.one(plain, id_)
-    return _shown(info, [list_], [])[0]
+        context.grounds.add([id_], plain.footing)
+    _note(context, is_partial=plain.is_partial)
+    return plain.list_
 
 
 def _recommend(
@@ -876,15 +899,25 @@ def _shown(
     info: Info[Context, None], lists: Sequence[ListOfRecommendations], people: list[int]
 ) -> list[RecommendationList]:
     """Return lists with their jobs, and with those people who are to be shown."""
-    gathering, wanted = _gathering(info), _wanted(info)
+    gathering = _gathering(info)
+    shown = _with_jobs(lists, _wanted(info), gathering, people)
+    is_partial = any(list_.is_partial for list_ in lists) or gathering.is_partial
+    _note(info.context, is_partial=is_partial)
+    return shown
+
+
+def _with_jobs(
+    lists: Sequence[ListOfRecommendations],
+    wanted: WantedLists,
+    gathering: Gathering,
+    people: list[int],
+) -> list[RecommendationList]:
     items = [item for list_ in lists for item in list_.items]
     ids = {item.job_id for item in items}
     if wanted.reasons:
         ids |= {reason.job_id for item in items for reason in item.reasons}
     jobs = gathering.jobs(wanted.jobs, ids)
     users = gathering.users(people) if people else {}
-    is_partial = any(list_.is_partial for list_ in lists) or gathering.is_partial
-    _note(info.context, is_partial=is_partial)
     # All come from one model
     models = [Model.from_domain(list_.model) for list_ in lists[:1]]
     return [

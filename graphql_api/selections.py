@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from graphql import FieldNode, SelectionSetNode, VariableNode
 from strawberry.types.nodes import SelectedField, Selection
@@ -135,7 +134,8 @@ class WantedEmployers:
         self.related.add(selections)
 
 
-class WantedLists(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class WantedLists:
     """What is wanted of lists of recommendations.
 
     Attributes:

@@ -1242,16 +1242,16 @@ class RecentActivitiesContract:
         """Return what a process that starts later is told by."""
         return recent
 
-    def test_a_mark_is_another_once_something_else_is_told_of_these_people(self) -> None:
+    def test_marks_are_others_once_something_else_is_told_of_these_people(self) -> None:
         recent = self.recent()
         ours, theirs = np.array([1, 2]), np.array([3])
-        marks = [recent.mark({}, ours, reading=True)]
+        marks = [recent.marks({}, ours, reading=True)]
         for user in (1, 3, 2, 1):
-            other = recent.mark({}, theirs, reading=True)
+            other = recent.marks({}, theirs, reading=True)
             recent.append([Activity(user, 7, ActivityKind.REDIRECT, at(1))])
-            assert recent.mark({}, ours, reading=False) != marks[-1] or user == 3
-            marks.append(recent.mark({}, ours, reading=True))
-            assert (recent.mark({}, theirs, reading=False) == other) == (user != 3)
+            assert recent.marks({}, ours, reading=False) != marks[-1] or user == 3
+            marks.append(recent.marks({}, ours, reading=True))
+            assert (recent.marks({}, theirs, reading=False) == other) == (user != 3)
         assert [mark == before for before, mark in pairwise(marks)] == [False, True, False, False]
 
     def test_nothing_is_told_where_nothing_was_recorded(self) -> None:

@@ -128,14 +128,17 @@ class FakeRecentActivities(RecentActivities):
             [activity.at.timestamp() for activity in found],
         )
 
-    def mark(
+    def marks(
         self,
         read_to: Mapping[str, Any],  # noqa: ARG002 - as above
         user_ids: IdArray,
         *,
         reading: bool,  # noqa: ARG002 - nothing has to be read
-    ) -> Hashable:
-        return tuple(each for each in self.activities if each.user_id in user_ids.tolist())
+    ) -> tuple[Hashable, ...]:
+        return tuple(
+            tuple(each for each in self.activities if each.user_id == user_id)
+            for user_id in user_ids.tolist()
+        )
 
     def forget(self, user_id: int, until: datetime) -> None:
         self.activities = [

@@ -104,16 +104,17 @@ def graph_over(
     models.refresh()
     began: list[None] = []
     runtime = Runtime([])
+    outages = Outages(catalog, cast("Callable[[], object]", lambda: began.append(None)))
     recommending = Recommending(models, catalog, RankingPolicy(), clock)
     services = SimpleNamespace(
         runtime=runtime,
         recommending=recommending,
-        lists=micro_batches(runtime, recommending),
+        lists=micro_batches(runtime, recommending, catalog, clock, outages),
         models=models,
         catalog=catalog,
         snapshots=snapshots,
         clock=clock,
-        outages=Outages(catalog, cast("Callable[[], object]", lambda: began.append(None))),
+        outages=outages,
         cataloguing=None if is_read_only else Cataloguing(catalog, clock, FakeRecentActivities()),
     )
     # What is left out belongs to training

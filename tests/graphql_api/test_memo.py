@@ -58,7 +58,9 @@ class Site:
         vars(services)["recommending"] = recommending = Recommending(
             self.models, self.catalog, RankingPolicy(), self.clock, self.recent
         )
-        vars(services)["lists"] = micro_batches(services.runtime, recommending)
+        vars(services)["lists"] = micro_batches(
+            services.runtime, recommending, self.catalog, self.clock, services.outages
+        )
         guards = Guards(
             cast("Authenticator", self),
             rates,
