@@ -189,23 +189,12 @@ class Served:
         return found
 
     def workers(self) -> list[int]:
-        """Return the process ids of the workers."""
-        found = []
-        for path in Path("/proc").iterdir():
-            if path.name.isdigit() and _parent(path) == self.process.pid:
-                command = (path / "cmdline").read_bytes()
-                # multiprocessing has a helper process besides
-                if b"spawn_main" in command:
-                    found.append(int(path.name))
-        return sorted(found)
+        """Return the process ids of the workers; none where there is one, which is the process."""
+        return workers_of(self.process.pid)
 
     def cpu_seconds(self) -> list[float]:
         """Return the processor time that each worker has used."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        return [
-            sum(map(int, _status(Path(f"/proc/{worker}"))[11:13])) / ticks
-            for worker in self.workers()
-        ]
+        return list(map(cpu_seconds, self.workers()))
 
 
 @contextmanager
@@ -229,6 +218,24 @@ def served(
     url = f"http://127.0.0.1:{port}"
     with running(command, {**environment, "JOBREC_ADMIN_TOKEN": token}, f"{url}/readyz") as process:
         yield Served(url, token, process)
+
+
+def workers_of(server: int) -> list[int]:
+    """Return the ids of the worker processes of a server; none where it works itself."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit() and _parent(path) == server:
+            command = (path / "cmdline").read_bytes()
+            # multiprocessing has a helper process besides
+            if b"spawn_main" in command:
+                found.append(int(path.name))
+    return sorted(found)
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the processor time that a process has used, all threads."""
+    ticks: int = os.sysconf("SC_CLK_TCK")
+    return sum(map(int, _status(Path(f"/proc/{process}"))[11:13])) / ticks
 
 
 def free_port() -> int:

@@ -30,7 +30,7 @@ the median, with the fastest and the slowest run beside it; CPU is the processor
 process, all threads; peak memory is the most that was resident at once, in any run \
 (`ru_maxrss`; 1 MB = 1,000,000 bytes). Seconds differ from machine to machine, ratios far less. \
 A target is stated, and met or missed; nothing fails by it. Ratios of turns are medians, with \
-the lowest and the highest in brackets.
+the lowest and the highest in brackets (of ten turns and more, without a tenth at each end).
 
 The load of `serving` comes from wrk (Debian: `apt-get install wrk`). The figures of every run are \
 in [benchmarks/](benchmarks) as JSON; `python -m bench.plots` draws the plots from them again.
@@ -47,7 +47,8 @@ class Finding:
         unit: empty for a ratio.
         at_least: the target, where a higher figure is better.
         at_most: the target, where a lower one is.
-        spread: the lowest and the highest of the turns whose median it is.
+        spread: the lowest and the highest of the turns whose median it is; of ten turns and more,
+            a tenth is left out at each end.
     """
 
     text: str
@@ -67,12 +68,14 @@ class Finding:
         at_most: float | None = None,
     ) -> Finding:
         """Return the median of the ratios of several turns, with their spread."""
+        ordered = sorted(figures)
+        outer = len(ordered) // 10
         return cls(
             text,
-            statistics.median(figures),
+            statistics.median(ordered),
             at_least=at_least,
             at_most=at_most,
-            spread=(min(figures), max(figures)),
+            spread=(ordered[outer], ordered[-1 - outer]),
         )
 
     @property

@@ -25,6 +25,7 @@ class Shot(NamedTuple):
         refused: answered with another status than 2xx or 3xx.
         lost: not answered.
         wrong: answered with GraphQL errors.
+        cpu_seconds: processor time of the servers; wrk does not know it.
     """
 
     requests: int
@@ -36,11 +37,17 @@ class Shot(NamedTuple):
     refused: int
     lost: int
     wrong: int
+    cpu_seconds: float = 0.0
 
     @property
     def rate(self) -> float:
         """Answers a second."""
         return self.requests / self.seconds
+
+    @property
+    def cpu(self) -> float:
+        """Processor time of the servers for an answer, in seconds."""
+        return self.cpu_seconds / max(1, self.requests)
 
     @property
     def failed(self) -> int:
