@@ -10,13 +10,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import catalogue, employers, fields, ingest, load, memory, plots, serving, train, wrk
+from bench import (
+    catalogue,
+    employers,
+    fields,
+    ingest,
+    ingest_sizes,
+    load,
+    memory,
+    plots,
+    serving,
+    train,
+    wrk,
+)
 from bench.measuring import ROOT
 from bench.report import DOCUMENT, FIGURES, Report, machine_facts, update_document
 
 # A new bench is a function like these: (scratch, quick=...) -> Report
 _BENCHES: dict[str, Callable[..., Report]] = {
     "ingest": ingest.run,
+    "ingest-sizes": ingest_sizes.run,
     "train": train.run,
     "serving": serving.run,
     "load": load.run,

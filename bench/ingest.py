@@ -5,55 +5,45 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import data
 from bench.child import Outcome, Stopwatch
-from bench.measuring import Candidate, Result, calling, measure
-from bench.plots import Axis, Plot, Series
+from bench.measuring import Candidate, calling, measure
 from bench.report import Finding, Report
 
 _JOBREC, _NAIVE, _TIMED = "jobrec", "json + dict", "json + dict, with times"
-# 382,815 lines times these: about 1, 3 and 10 million
-_SCALES, _QUICK_SCALES = (2.62, 7.86, 26.2), (0.1, 0.5)
+# 382,815 lines times this
+_SCALE, _QUICK_SCALE = 26.2, 0.5
 
 
 def run(scratch: Path, *, quick: bool) -> Report:
-    """Measure jobrec against the straightforward way, with more and more lines."""
+    """Measure jobrec against the straightforward way."""
+    path = data.demo(scratch, _QUICK_SCALE if quick else _SCALE) / "activities.jsonl"
+    # Of this set only the activities are read; the rest is as large again
+    for other in ("jobs.jsonl", "users.jsonl"):
+        (path.parent / other).unlink(missing_ok=True)
+    lines = data.warm(path)
     repetitions = 2 if quick else 3
-    measured: dict[int, dict[str, Result]] = {}
-    for scale in _QUICK_SCALES if quick else _SCALES:
-        path = data.demo(scratch, scale) / "activities.jsonl"
-        # Of this set only the activities are read; the rest is as large again
-        for other in ("jobs.jsonl", "users.jsonl"):
-            (path.parent / other).unlink(missing_ok=True)
-        lines, size = data.warm(path), path.stat().st_size
-        print(f"  {lines:,} lines", file=sys.stderr)
-        measured[lines] = measure(
-            [
-                Candidate(_JOBREC, calling(jobrec, str(path.parent)), repetitions=repetitions),
-                Candidate(
-                    _NAIVE, calling(json_and_dict, str(path)), warm_ups=0, repetitions=repetitions
-                ),
-                Candidate(
-                    _TIMED, calling(json_and_dict_with_times, str(path)), repetitions=repetitions
-                ),
-            ]
-        )
-    results = measured[lines]
+    results = measure(
+        [
+            Candidate(_JOBREC, calling(jobrec, str(path.parent)), repetitions=repetitions),
+            Candidate(
+                _NAIVE, calling(json_and_dict, str(path)), warm_ups=0, repetitions=repetitions
+            ),
+            Candidate(
+                _TIMED, calling(json_and_dict_with_times, str(path)), repetitions=repetitions
+            ),
+        ]
+    )
     ours, naive, timed = results[_JOBREC], results[_NAIVE], results[_TIMED]
     return Report(
         name="ingest",
-        title=f"{lines:,} activity lines ({size / 1e6:,.0f} MB, in the page cache) to counts per "
-        "(user, job, kind)",
+        title=f"{lines:,} activity lines ({path.stat().st_size / 1e6:,.0f} MB, in the page cache) "
+        "to counts per (user, job, kind)",
         results=[ours, naive, timed],
         items=lines,
         items_name="lines",
-        plots=[
-            _plot("time", "Reading activities", "seconds", measured, _seconds),
-            _plot("memory", "Peak memory of reading activities", "MB", measured, _megabytes),
-        ],
         notes=[
             (
                 "jobrec: `JsonlActivityLog.tally`, which also checks every line, keeps the times "
@@ -76,33 +66,6 @@ def run(scratch: Path, *, quick: bool) -> Report:
             Finding(f"peak memory, {_NAIVE} / {_JOBREC}", naive.peak_bytes / ours.peak_bytes),
         ],
     )
-
-
-def _plot(
-    name: str,
-    title: str,
-    unit: str,
-    measured: Mapping[int, Mapping[str, Result]],
-    figure: Callable[[Result], float],
-) -> Plot:
-    return Plot(
-        name,
-        title,
-        Axis("lines", is_log=True, ticks=list(measured)),
-        Axis(unit),
-        [
-            Series(each, [(lines, figure(results[each])) for lines, results in measured.items()])
-            for each in (_JOBREC, _NAIVE, _TIMED)
-        ],
-    )
-
-
-def _seconds(result: Result) -> float:
-    return result.seconds
-
-
-def _megabytes(result: Result) -> float:
-    return result.peak_bytes / 1e6
 
 
 def jobrec(folder: str) -> Outcome:

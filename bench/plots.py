@@ -75,14 +75,14 @@ class Plot:
 
 def file_name(bench: str, plot: Plot) -> str:
     """Return the name of a plot's file."""
-    return f"{bench}-{plot.name}.svg"
+    return f"{bench}.{plot.name}.svg"
 
 
 def write(folder: Path, bench: str, plots: Sequence[Plot]) -> None:
     """Write plots as SVG files, and remove those of the bench that are no more."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {file_name(bench, plot): plot for plot in plots}
-    for path in folder.glob(f"{bench}-*.svg"):
+    for path in folder.glob(f"{bench}.*.svg"):
         if path.name not in names:
             path.unlink()
     for name, plot in names.items():

@@ -65,10 +65,10 @@ def test_a_plot_outlives_its_way_through_json() -> None:
 
 
 def test_plots_that_are_no_more_are_removed_and_those_of_others_stay(tmp_path: Path) -> None:
+    plots.write(tmp_path, "ingest-sizes", [CURVE])
     plots.write(tmp_path, "ingest", [CURVE])
-    plots.write(tmp_path, "serving", [CURVE])
-    plots.write(tmp_path, "serving", [])
-    assert [path.name for path in tmp_path.iterdir()] == ["ingest-latency.svg"]
+    plots.write(tmp_path, "ingest", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["ingest-sizes.latency.svg"]
 
 
 @pytest.mark.parametrize(

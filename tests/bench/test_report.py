@@ -26,7 +26,7 @@ def test_a_median_on_the_wrong_side_of_a_target_misses_it() -> None:
 
 def test_a_report_shows_its_plots_and_keeps_their_figures() -> None:
     facts = machine_facts()
-    assert "![Time](benchmarks/reading-time.svg)" in REPORT.lines(facts)
+    assert "![Time](benchmarks/reading.time.svg)" in REPORT.lines(facts)
     assert REPORT.record(facts)["plots"] == [PLOT.record()]
 
 
