@@ -162,7 +162,9 @@ def write_expected(data: str, state: str, path: str) -> Outcome:
     for row, user_id in zip(interactions.users.positions(asked).tolist(), asked, strict=True):
         scores = arrays["job_factors"].astype(np.float64) @ arrays["user_factors"][row]
         scores[~(standing.listed & standing.open)] = -np.inf
-        scores[interactions.jobs_done(row, [ActivityKind.APPLY])] = -np.inf
+        entries = slice(arrays["indptr"][row], arrays["indptr"][row + 1])
+        has_applied = (arrays["kinds"][entries] & ActivityKind.APPLY.flag) != 0
+        scores[arrays["indices"][entries][has_applied]] = -np.inf
         best = np.argsort(-scores, kind="stable")[:FIRST]
         factors_only[user_id] = [(jobs[column], float(scores[column])) for column in best]
     listed = {job_id for found in (recommended, similar) for job_id in _ids(found.values())}
