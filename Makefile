@@ -13,7 +13,7 @@ help:
 	@echo "make serve   answer on http://127.0.0.1:8000/graphql, with a demo dataset if there is none"
 	@echo "make check   format, types, import contracts and the fast tests"
 	@echo "make test    make check, and the slow tests (browser, real servers)"
-	@echo "make bench   measure, side by side"
+	@echo "make bench   measure, side by side; needs wrk (Debian: apt-get install wrk)"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -10,21 +10,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import catalogue, employers, fields, ingest, load, memory, train
+from bench import (
+    catalogue,
+    employers,
+    fields,
+    ingest,
+    ingest_sizes,
+    load,
+    memory,
+    plots,
+    serving,
+    train,
+    wrk,
+)
 from bench.measuring import ROOT
-from bench.report import Report, machine_facts, update_document
+from bench.report import DOCUMENT, FIGURES, Report, machine_facts, update_document
 
 # A new bench is a function like these: (scratch, quick=...) -> Report
 _BENCHES: dict[str, Callable[..., Report]] = {
     "ingest": ingest.run,
+    "ingest-sizes": ingest_sizes.run,
     "train": train.run,
+    "serving": serving.run,
     "load": load.run,
     "memory": memory.run,
     "employers": employers.run,
     "fields": fields.run,
     "catalogue": catalogue.run,
 }
-_DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 
 def main() -> None:
@@ -38,25 +51,33 @@ def main() -> None:
     if unknown := set(arguments.names) - set(_BENCHES):
         parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(_BENCHES)}")
     names = [name for name in _BENCHES if name in arguments.names or not arguments.names]
+    if "serving" in names and (missing := wrk.missing()):
+        parser.error(missing)  # now, and not after what goes before
     if arguments.scratch is not None:
         arguments.scratch.mkdir(parents=True, exist_ok=True)
         measured = _run(names, arguments.scratch.absolute(), quick=arguments.quick)
     else:
         with tempfile.TemporaryDirectory(prefix="jobrec-bench-") as scratch:
             measured = _run(names, Path(scratch), quick=arguments.quick)
+    records = {report.name: report.record(facts) for report, facts in measured}
     if arguments.json is not None:
-        record = {report.name: report.record(facts) for report, facts in measured}
-        encoded = json.dumps({"quick": arguments.quick, "benches": record}, indent=2)
-        arguments.json.write_text(f"{encoded}\n", encoding="utf-8")
-        print(f"wrote {arguments.json}", file=sys.stderr)
+        _write_json(arguments.json, {"quick": arguments.quick, "benches": records})
     if arguments.quick:
         print(
-            f"--quick: targets are for the full sizes; {_DOCUMENT.relative_to(ROOT)} stays",
+            f"--quick: targets are for the full sizes; {DOCUMENT.relative_to(ROOT)} stays",
             file=sys.stderr,
         )
     else:
-        update_document(_DOCUMENT, {report.name: report.lines(facts) for report, facts in measured})
-        print(f"wrote {_DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
+        for report, _ in measured:
+            plots.write(FIGURES, report.name, report.plots)
+            _write_json(FIGURES / f"{report.name}.json", records[report.name])
+        update_document(DOCUMENT, {report.name: report.lines(facts) for report, facts in measured})
+        print(f"wrote {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(f"{json.dumps(content, indent=1)}\n", encoding="utf-8")
+    print(f"wrote {path}", file=sys.stderr)
 
 
 def _run(names: list[str], scratch: Path, *, quick: bool) -> list[tuple[Report, dict[str, Any]]]:

@@ -189,63 +189,90 @@ class Served:
         return found
 
     def workers(self) -> list[int]:
-        """Return the process ids of the workers."""
-        found = []
-        for path in Path("/proc").iterdir():
-            if path.name.isdigit() and _parent(path) == self.process.pid:
-                command = (path / "cmdline").read_bytes()
-                # multiprocessing has a helper process besides
-                if b"spawn_main" in command:
-                    found.append(int(path.name))
-        return sorted(found)
+        """Return the process ids of the workers; none where there is one, which is the process."""
+        return workers_of(self.process.pid)
 
     def cpu_seconds(self) -> list[float]:
         """Return the processor time that each worker has used."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        return [
-            sum(map(int, _status(Path(f"/proc/{worker}"))[11:13])) / ticks
-            for worker in self.workers()
-        ]
+        return list(map(cpu_seconds, self.workers()))
 
 
 @contextmanager
-def served(folder: Path, state: Path, *options: str) -> Iterator[Served]:
-    """Run `jobrec serve` until the block ends; ready when entered."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def served(
+    folder: Path, state: Path, *options: str, prefix: Sequence[str] = ()
+) -> Iterator[Served]:
+    """Run `jobrec serve` until the block ends; ready when entered.
+
+    Args:
+        prefix: what runs the command, such as taskset.
+    """
+    port = free_port()
     token = secrets.token_hex(16)
-    command = [sys.executable, "-m", "graphql_api", "serve", "--data", str(folder)]
+    command = [*prefix, sys.executable, "-m", "graphql_api", "serve", "--data", str(folder)]
     command += ["--state", str(state), "--port", str(port), *options]
     # All the load comes from one address
     command += ["--rate-limit-requests", "0", "--rate-limit-cost", "0"]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("JOBREC_")
     }
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**environment, "JOBREC_ADMIN_TOKEN": token},
-        stdout=subprocess.DEVNULL,
-    )
-    service = Served(f"http://127.0.0.1:{port}", token, process)
+    url = f"http://127.0.0.1:{port}"
+    with running(command, {**environment, "JOBREC_ADMIN_TOKEN": token}, f"{url}/readyz") as process:
+        yield Served(url, token, process)
+
+
+def workers_of(server: int) -> list[int]:
+    """Return the ids of the worker processes of a server; none where it works itself."""
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit() and _parent(path) == server:
+            command = (path / "cmdline").read_bytes()
+            # multiprocessing has a helper process besides
+            if b"spawn_main" in command:
+                found.append(int(path.name))
+    return sorted(found)
+
+
+def cpu_seconds(process: int) -> float:
+    """Return the processor time that a process has used, all threads."""
+    ticks: int = os.sysconf("SC_CLK_TCK")
+    return sum(map(int, _status(Path(f"/proc/{process}"))[11:13])) / ticks
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(
+    command: Sequence[str], environment: Mapping[str, str], page: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block ends; when entered, it answers for a page.
+
+    Raises:
+        RuntimeError: it did not come to that.
+    """
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
-        _await_ready(service)
-        yield service
+        _await(process, page)
+        yield process
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _await_ready(service: Served) -> None:
+def _await(process: subprocess.Popen[bytes], page: str) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while service.process.poll() is None and time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{service.url}/readyz", timeout=5):  # noqa: S310 - our own service
+            with urllib.request.urlopen(page, timeout=5):  # noqa: S310 - our own service
                 return
         except urllib.error.URLError:
             time.sleep(0.1)
-    raise RuntimeError("jobrec serve did not become ready")
+    raise RuntimeError(f"the server of {page} did not become ready")
 
 
 def _parent(process: Path) -> int | None:

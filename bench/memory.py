@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from pathlib import Path
 from bench.child import Outcome, Stopwatch
 from bench.load import WORKERS, Served, served
 from bench.measuring import Candidate, calling, run_once
+from bench.plots import Axis, Plot, Series
 from bench.report import Finding, Report
 
 _FACTORS = 64
@@ -31,10 +32,11 @@ _ASKED = """query ($user: ID!, $users: [ID!]!, $job: ID!) {
 
 
 def run(scratch: Path, *, quick: bool) -> Report:
-    """Measure workers with a large model and with a tiny one."""
+    """Measure workers with a large model, with smaller ones and with a tiny one."""
     jobs, people = (100_000, 20_000) if quick else (1_000_000, _PEOPLE)
-    large = _Measured.of(scratch, jobs, people)
-    tiny = _Measured.of(scratch, _TINY, _TINY)
+    sizes = [_TINY, *(jobs // part for part in (10, 4, 2, 1))]
+    models = [_Measured.of(scratch, size, max(_TINY, int(people * size / jobs))) for size in sizes]
+    tiny, large = models[0], models[-1]
     own = large.private - tiny.private
     factor_bytes = 4 * _FACTORS * (jobs + people)
     return _MemoryReport(
@@ -44,6 +46,7 @@ def run(scratch: Path, *, quick: bool) -> Report:
         f"{large.model_bytes / 1e6:,.0f} MB of files",
         results=[],
         measured=[large, tiny],
+        plots=[_plot(models)],
         findings=[
             Finding("private memory of a worker", large.private / 1e6, "MB"),
             Finding(
@@ -66,6 +69,24 @@ def run(scratch: Path, *, quick: bool) -> Report:
                 "far; the system can drop them. private, other: what the process allocated."
             ),
             "proportional: shared pages divided among those who map them (Pss).",
+        ],
+    )
+
+
+def _plot(models: Sequence[_Measured]) -> Plot:
+    """Plot what a worker takes against the size of the model's files."""
+    figures: dict[str, Callable[[_Memory], float]] = {
+        "private": lambda memory: memory.private,
+        "with its part of what is shared": lambda memory: memory.proportional,
+    }
+    return Plot(
+        "workers",
+        f"Memory of one of {WORKERS} workers",
+        Axis("MB of the model's files"),
+        Axis("MB"),
+        [
+            Series(name, [(model.model_bytes / 1e6, model.mean(figure) / 1e6) for model in models])
+            for name, figure in figures.items()
         ],
     )
 
@@ -199,7 +220,11 @@ class _Measured:
     @property
     def private(self) -> float:
         """Private memory of a worker, averaged."""
-        return statistics.mean(worker.private for worker in self.workers)
+        return self.mean(lambda memory: memory.private)
+
+    def mean(self, figure: Callable[[_Memory], float]) -> float:
+        """Return a figure of a worker, averaged."""
+        return statistics.mean(map(figure, self.workers))
 
 
 def _ask(service: Served, jobs: int, people: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.measuring import Result
+from bench.measuring import ROOT, Result
+from bench.plots import Plot, file_name
+
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+FIGURES = ROOT / "docs" / "benchmarks"
+"""Where the figures of each bench are kept as JSON, and its plots."""
 
 _LIBRARIES = ("jobrec", "implicit", "msgspec", "numpy", "orjson", "pandas", "scipy")
 _INTRODUCTION = """\
@@ -23,7 +29,11 @@ Every candidate runs in a process of its own, in turns with the others, after a 
 the median, with the fastest and the slowest run beside it; CPU is the processor time of the whole \
 process, all threads; peak memory is the most that was resident at once, in any run \
 (`ru_maxrss`; 1 MB = 1,000,000 bytes). Seconds differ from machine to machine, ratios far less. \
-A target is stated, and met or missed; nothing fails by it.
+A target is stated, and met or missed; nothing fails by it. Ratios of turns are medians, with \
+the lowest and the highest in brackets (of ten turns and more, without a tenth at each end).
+
+The load of `serving` comes from wrk (Debian: `apt-get install wrk`). The figures of every run are \
+in [benchmarks/](benchmarks) as JSON; `python -m bench.plots` draws the plots from them again.
 """
 
 
@@ -37,6 +47,8 @@ class Finding:
         unit: empty for a ratio.
         at_least: the target, where a higher figure is better.
         at_most: the target, where a lower one is.
+        spread: the lowest and the highest of the turns whose median it is; of ten turns and more,
+            a tenth is left out at each end.
     """
 
     text: str
@@ -44,6 +56,27 @@ class Finding:
     unit: str = ""
     at_least: float | None = None
     at_most: float | None = None
+    spread: tuple[float, float] | None = None
+
+    @classmethod
+    def of_turns(
+        cls,
+        text: str,
+        figures: Sequence[float],
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> Finding:
+        """Return the median of the ratios of several turns, with their spread."""
+        ordered = sorted(figures)
+        outer = len(ordered) // 10
+        return cls(
+            text,
+            statistics.median(ordered),
+            at_least=at_least,
+            at_most=at_most,
+            spread=(ordered[outer], ordered[-1 - outer]),
+        )
 
     @property
     def verdict(self) -> str:
@@ -61,7 +94,10 @@ class Finding:
             for word, bound in (("at least", self.at_least), ("at most", self.at_most))
             if bound is not None
         ]
-        return [self.text, self._figure(self.value), ", ".join(bounds), self.verdict]
+        measured = self._figure(self.value)
+        if self.spread is not None:
+            measured += f" ({' - '.join(map(self._figure, self.spread))})"
+        return [self.text, measured, ", ".join(bounds), self.verdict]
 
     def _figure(self, value: float) -> str:
         digits = 0 if value >= 100 or value == int(value) else 1 if value >= 10 else 2
@@ -80,6 +116,7 @@ class Report:
         notes: what one must know of the candidates.
         items: how many things were processed, where a rate makes sense.
         items_name: what they are.
+        plots: drawn beside the page.
     """
 
     name: str
@@ -89,6 +126,7 @@ class Report:
     notes: Sequence[str] = ()
     items: int | None = None
     items_name: str = ""
+    plots: Sequence[Plot] = ()
 
     def lines(self, facts: Mapping[str, Any]) -> list[str]:
         """Return the report in Markdown, with tables that are aligned for a terminal as well.
@@ -98,8 +136,10 @@ class Report:
         """
         lines = [f"## {self.name}", "", f"{self.title}.", "", *self._times(), ""]
         lines += self._phases()
+        for plot in self.plots:
+            lines += [f"![{plot.title}]({FIGURES.name}/{file_name(self.name, plot)})", ""]
         rows = [finding.row() for finding in self.findings]
-        lines += [*_table(["ratio or figure", "measured", "target", ""], rows), ""]
+        lines += [*table(["ratio or figure", "measured", "target", ""], rows), ""]
         lines += [f"- {note}" for note in self.notes]
         return [*lines, "", _sentence(facts), ""]
 
@@ -125,6 +165,7 @@ class Report:
             "findings": [
                 {**asdict(finding), "verdict": finding.verdict} for finding in self.findings
             ],
+            "plots": [plot.record() for plot in self.plots],
         }
 
     def _times(self) -> list[str]:
@@ -148,7 +189,7 @@ class Report:
             header.append(f"{self.items_name} a second")
             for row, result in zip(rows, self.results, strict=True):
                 row.append(f"{self.items / result.seconds:,.0f}")
-        return _table(header, rows)
+        return table(header, rows)
 
     def _phases(self) -> list[str]:
         """Return where the time went, for candidates that report more than one phase."""
@@ -186,7 +227,8 @@ def update_document(path: Path, reports: Mapping[str, Sequence[str]]) -> None:
     path.write_text("\n".join([_INTRODUCTION, *sections.values()]), encoding="utf-8")
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table in Markdown whose columns are aligned in a terminal as well."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
 
