@@ -56,6 +56,12 @@ class MicroBatches(Generic[K, V]):
             loop.call_soon(self._make_all)
         return await answer
 
+    async def all(self, terms: K, user_ids: Sequence[int]) -> Sequence[V]:
+        """Return the lists of many people."""
+        if self._is_brief(terms, len(user_ids)):
+            return self._make(terms, user_ids)
+        return await self._runtime.run(self._make, terms, user_ids)
+
     def _make_all(self) -> None:
         self._is_due = False
         while self._waiting and self._free:

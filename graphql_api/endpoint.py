@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -164,36 +164,33 @@ class Endpoint(GraphQL[Context, None]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        request = Request(scope, _limited(receive))
-        with self._entered(request) as refusal:
+        request, head = Request(scope, _limited(receive)), Head(scope["headers"])
+        with self._entered(request, head) as refusal:
             try:
-                response = refusal or await self._respond(request)
+                response = refusal or await self._respond(request, head)
                 await response(scope, receive, send)
             except ClientDisconnect:
                 count_refusal("CLIENT_DISCONNECTED")
 
-    @contextmanager
-    def _entered(self, request: Request) -> Iterator[Response | None]:
+    def _entered(self, request: Request, head: Head) -> AbstractContextManager[Response | None]:
         """Count an event stream until it ends; hand over the refusal of what may not enter."""
-        size = sum(len(name) + len(value) for name, value in request.headers.raw)
-        if size > MAX_HEADER_BYTES:
+        if head.size > MAX_HEADER_BYTES:
             # Before anything is read of them: some take time that grows faster than they do
-            reason = f"the headers have {size:,} bytes, at most {MAX_HEADER_BYTES:,} are read"
-            yield _refusal(431, reason)
-            return
-        if not EventStream().accepts(request.headers.get("accept", "")):
-            yield None
-            return
+            reason = f"the headers have {head.size:,} bytes, at most {MAX_HEADER_BYTES:,} are read"
+            return nullcontext(_refusal(431, reason))
+        return self._streaming(request) if head.prefers_events else nullcontext(None)
+
+    @contextmanager
+    def _streaming(self, request: Request) -> Iterator[Response | None]:
         with self.sockets.entered(_address(request)) as too_many:
             yield None if too_many is None else _one_too_many(too_many)
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request, head: Head) -> Response:
         """Answer or refuse a request."""
         try:
             self._check_method(request)
-            _check_headers(request)
-            _check_length(request)
-            return await self._answer(Request(_plain(request.scope), request.receive))
+            _check_head(request.method, head)
+            return await self._answer(request, head)
         except GraphQLError as error:
             return await self._refused(request, error)
         except HTTPException as error:
@@ -219,37 +216,37 @@ class Endpoint(GraphQL[Context, None]):
                 f"{request.method} is not allowed; use {' or '.join(self._methods)}"
             )
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, head: Head) -> Response:
         """Show the page to whoever wants to see one, without asking who they are."""
         is_post = request.method == "POST"
         if not is_post and self.should_render_graphql_ide(StarletteRequestAdapter(request)):
             return await graphiql.page(request)
-        self._check_site(request)
-        sub_response = await self.get_sub_response(request)
-        context = await self.get_context(request, sub_response)
-        if refusal := await self.rates.request(context.caller.key):
+        self._check_site(head)
+        remote = _address(request)
+        caller = await self._authenticator.identify(head.get(b"authorization"), remote)
+        context = Context(self._services, caller, remote)
+        if refusal := await self.rates.request(caller.key):
             return await self._refused(request, refusal)
-        if EventStream().accepts(request.headers.get("accept", "")):
-            return await self.run(request, context)
+        if head.prefers_events:
+            return await self.run(Request(_plain(request.scope), request.receive), context)
         if is_post:
             asked = _asked(self.parse_json(await request.body()))
         else:
             asked = _asked(self.parse_query_params(StarletteRequestAdapter(request).query_params))
-        return await self._remembered(request, asked, context, sub_response)
+        return await self._remembered(request, asked, context)
 
     async def _remembered(
         self,
         request: Request,
         asked: GraphQLRequestData,
         context: Context,
-        sub_response: Response,
     ) -> Response:
         """Give an answer again that would still be the same, or work it out."""
         begun = time.perf_counter()
+        media_type = preferred(request.headers.get("accept"))
         if self._memo is None or asked.query is None:
-            response, _ = await self._worked_out(request, asked, context, sub_response)
+            response, _ = await self._worked_out(request, asked, context)
             return response
-        media_type = str(sub_response.media_type)
         key = self._memo.key(
             asked.query, asked.operation_name, asked.variables, media_type, context.caller
         )
@@ -259,7 +256,7 @@ class Endpoint(GraphQL[Context, None]):
             count_remembered()
             return Response(kept.body, media_type=media_type)
         context.grounds = Grounds()
-        response, result = await self._worked_out(request, asked, context, sub_response)
+        response, result = await self._worked_out(request, asked, context)
         known = self.schema.known.find(asked.query, asked.operation_name)
         if known is not None and response.status_code == 200 and _is_whole(result, context.grounds):
             cost = (result.extensions or {})["cost"]["requested"]
@@ -272,18 +269,18 @@ class Endpoint(GraphQL[Context, None]):
         request: Request,
         asked: GraphQLRequestData,
         context: Context,
-        sub_response: Response,
     ) -> tuple[Response, ExecutionResult]:
+        sub_response = await self.get_sub_response(request)
         adapter = StarletteRequestAdapter(request)
         result = await self.execute_operation(request, adapter, asked, context, None, sub_response)
         assert isinstance(result, ExecutionResult)  # noqa: S101 - no stream was asked for
         answer = await self.process_result(request, result)
         return self.create_response(answer, sub_response), result
 
-    def _check_site(self, request: Request) -> None:
+    def _check_site(self, head: Head) -> None:
         """Refuse what a page of a foreign site asks for without a browser's question before."""
-        is_foreign = request.headers.get("sec-fetch-site") == "cross-site"
-        if is_foreign and request.headers.get("origin") not in self._origins:
+        is_foreign = head.get(b"sec-fetch-site") == "cross-site"
+        if is_foreign and head.get(b"origin") not in self._origins:
             raise HTTPException(403, "pages of other origins may not call this service")
 
     async def _unauthenticated(self, request: Request, error: Unauthenticated) -> Response:
@@ -312,12 +309,10 @@ class Endpoint(GraphQL[Context, None]):
         request: Request | WebSocket,
         response: Response | WebSocket,  # noqa: ARG002 - the library's signature
     ) -> Context:
-        """Tell who calls; on a web socket its first message does."""
+        """Return the context of a web socket, whose first message tells who calls."""
         remote = _address(request)
-        if isinstance(request, WebSocket):
-            return Context(self._services, anonymous(remote), remote, socket=request)
-        caller = await self._identify(request, request.headers.get("authorization"))
-        return Context(self._services, caller, remote)
+        socket = request if isinstance(request, WebSocket) else None
+        return Context(self._services, anonymous(remote), remote, socket=socket)
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """Tell who calls before anything is asked."""
@@ -463,24 +458,46 @@ def _address(connection: HTTPConnection) -> str:
     return "unknown" if connection.client is None else connection.client.host
 
 
-def _check_headers(request: Request) -> None:
+class Head:
+    """The headers of a request, of which most are looked at: of equal names, the first counts."""
+
+    def __init__(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._values = dict(reversed(headers))
+        self.size = sum(len(name) + len(value) for name, value in headers)
+
+    def get(self, name: bytes) -> str | None:
+        """Return a header's value, None where it is not there."""
+        value = self._values.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def prefers_events(self) -> bool:
+        """Whether the answer is to be a stream of events."""
+        return EventStream().accepts(self.get(b"accept") or "")
+
+
+def _check_head(method: str, head: Head) -> None:
     """Refuse what cannot be answered before anything of the body is read.
 
     Raises:
         HTTPException: 406 or 415.
+        _BodyTooLarge: the body says so of itself.
     """
-    accept = request.headers.get("accept")
+    accept = head.get(b"accept")
     if not is_acceptable(accept):
         shown = f"{accept!r:.100}"
         raise HTTPException(406, f"nothing of {shown} can be answered; {RESPONSE_JSON} can")
-    if request.method == "POST":
-        given = request.headers.get("content-type", "")
+    if method == "POST":
+        given = head.get(b"content-type") or ""
         media_type, charset = media_type_and_charset(given)
         if media_type != "application/json":
             shown = f"{given!r:.100}"
             raise HTTPException(415, f"the content type is {shown}, expected application/json")
         if charset not in {"utf-8", "utf8"}:
             raise HTTPException(415, f"the charset is {charset!r:.100}, expected utf-8")
+    declared = head.get(b"content-length") or ""
+    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        raise _BodyTooLarge
 
 
 def _plain(scope: Scope) -> Scope:
@@ -522,17 +539,6 @@ class _BodyTooLarge(Exception):
 
 class _BodyTooSlow(Exception):
     """The request's body did not come in time."""
-
-
-def _check_length(request: Request) -> None:
-    """Refuse a body that says of itself that it is too large, before any of it comes.
-
-    Raises:
-        _BodyTooLarge: it does.
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
-        raise _BodyTooLarge
 
 
 def _limited(receive: Receive) -> Receive:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_DEFAULTS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_DEFAULTS = {b"cache-control": b"no-store", b"x-content-type-options": b"nosniff"}
 
 
 class DefaultHeaders:
@@ -19,9 +18,9 @@ class DefaultHeaders:
 
         async def send_with_defaults(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _DEFAULTS.items():
-                    headers.setdefault(name, value)
+                given = {name for name, _ in message["headers"]}
+                missing = [each for each in _DEFAULTS.items() if each[0] not in given]
+                message["headers"] = [*message["headers"], *missing]
             await send(message)
 
         await self._app(scope, receive, send_with_defaults)

@@ -6,7 +6,6 @@ as of the same origin. Where nobody needs credentials on loopback, only loopback
 
 from __future__ import annotations
 
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from graphql_api.auth import is_loopback, is_open
@@ -39,7 +38,8 @@ class KnownHosts:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        name = _name(HTTPConnection(scope).headers.get("host", ""))
+        hosts = (value for name, value in scope["headers"] if name == b"host")
+        name = _name(next(hosts, b"").decode("latin-1"))
         if name in self._names or is_loopback(name):
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":

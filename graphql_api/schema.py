@@ -303,6 +303,8 @@ class Query:
         variety: SpreadOut = None,
     ) -> list[RecommendationList] | None:
         terms = _Terms(first, where, exclude, exclude_job_ids, include_closed, variety)
+        if terms.is_plain and _wanted(info).is_plain and len(user_ids) <= MAX_BATCH:
+            return await _recommend_all_plainly(info, user_ids, terms)
         return await info.context.services.runtime.run(_recommend, info, user_ids, terms, "userIds")
 
     @strawberry.field(
@@ -813,12 +815,14 @@ class PlainList(NamedTuple):
     """A list as it is shown.
 
     Attributes:
-        footing: what it stands on, where that is known.
+        footing: what it and those made with it stand on, where that is known.
+        place: of its person in `footing`.
         is_partial: whether the catalogue did not help with it.
     """
 
     list_: RecommendationList
     footing: Footing | None
+    place: int
     is_partial: bool
 
 
@@ -835,7 +839,7 @@ def micro_batches(
         shown = _with_jobs(lists, terms.wanted, gathering, [])
         is_partial = gathering.is_partial
         return [
-            PlainList(own, footing and footing.of_one(place), is_partial or lists[place].is_partial)
+            PlainList(own, footing, place, is_partial or lists[place].is_partial)
             for place, own in enumerate(shown)
         ]
 
@@ -857,9 +861,23 @@ async def _recommend_plainly(
         PlainTerms(context.live, terms.first, exclude, _wanted(info)), id_
     )
     if context.grounds is not None:
-        context.grounds.add([id_], plain.footing)
+        context.grounds.add([id_], plain.footing and plain.footing.of_one(plain.place))
     _note(context, is_partial=plain.is_partial)
     return plain.list_
+
+
+async def _recommend_all_plainly(
+    info: Info[Context, None], user_ids: list[strawberry.ID], terms: _Terms
+) -> list[RecommendationList]:
+    """Recommend as `_recommend` does, without a thread where the batch is small."""
+    context, ids = info.context, [parse_id(user_id, "userIds") for user_id in user_ids]
+    check_first(terms.first)
+    plain = PlainTerms(context.live, terms.first, tuple(terms.exclude), _wanted(info))
+    lists = await context.services.lists.all(plain, ids)
+    if context.grounds is not None:
+        context.grounds.add(ids, lists[0].footing if lists else None)
+    _note(context, is_partial=any(each.is_partial for each in lists))
+    return [each.list_ for each in lists]
 
 
 def _recommend(
@@ -916,13 +934,18 @@ def _with_jobs(
     ids = {item.job_id for item in items}
     if wanted.reasons:
         ids |= {reason.job_id for item in items for reason in item.reasons}
-    jobs = gathering.jobs(wanted.jobs, ids)
+    place = gathering.jobs(wanted.jobs, ids)
+    jobs = {id_: place[id_] for id_ in ids}
     users = gathering.users(people) if people else {}
     # All come from one model
     models = [Model.from_domain(list_.model) for list_ in lists[:1]]
     return [
         RecommendationList.from_domain(
-            list_, models[0], jobs, None if list_.user_id is None else users.get(list_.user_id)
+            list_,
+            models[0],
+            jobs,
+            None if list_.user_id is None else users.get(list_.user_id),
+            is_partial=list_.is_partial or place.is_partial,
         )
         for list_ in lists
     ]

@@ -447,6 +447,16 @@ class Reason:
     )
     share: float = strawberry.field(description="`contribution` / `score`; may be negative.")
 
+    @classmethod
+    def from_domain(cls, reason: model.Reason, jobs: Mapping[int, Job]) -> Reason:
+        """Return a reason."""
+        return cls(
+            job=jobs[reason.job_id],
+            kinds=list(reason.kinds),
+            contribution=reason.contribution,
+            share=reason.share,
+        )
+
 
 @strawberry.input(
     description="How a list is spread over employers, kinds of jobs, and jobs that few know. What "
@@ -522,24 +532,6 @@ class RecommendationRow(NamedTuple):
     trend: float
     job: Job
     all_reasons: list[Reason]
-
-    @classmethod
-    def of(cls, item: model.Recommendation, jobs: Jobs) -> RecommendationRow:
-        """Return a row of a list."""
-        reasons = (
-            [
-                Reason(
-                    job=jobs[reason.job_id],
-                    kinds=list(reason.kinds),
-                    contribution=reason.contribution,
-                    share=reason.share,
-                )
-                for reason in item.reasons
-            ]
-            if item.reasons
-            else []
-        )
-        return cls(item.rank, item.score, item.source, item.trend, jobs[item.job_id], reasons)
 
 
 @strawberry.type(description="Where a job stands for a person.")
@@ -645,18 +637,35 @@ class RecommendationList:
 
     @classmethod
     def from_domain(
-        cls, answer: ListOfRecommendations, model: Model, jobs: Jobs, user: Person | None
+        cls,
+        answer: ListOfRecommendations,
+        model: Model,
+        jobs: Mapping[int, Job],
+        user: Person | None,
+        *,
+        is_partial: bool,
     ) -> RecommendationList:
         """Return one person's list."""
+        rows = [
+            RecommendationRow(
+                item.rank,
+                item.score,
+                item.source,
+                item.trend,
+                jobs[item.job_id],
+                [Reason.from_domain(reason, jobs) for reason in item.reasons]
+                if item.reasons
+                else [],
+            )
+            for item in answer.items
+        ]
         return cls(
             user_id=None if answer.user_id is None else _id(answer.user_id),
             model=model,
-            items=cast(
-                "list[Recommendation]", [RecommendationRow.of(item, jobs) for item in answer.items]
-            ),
+            items=cast("list[Recommendation]", rows),
             shortfall=answer.shortfall,
             user=None if user is None else User.from_domain(user),
-            partial=_partial(is_partial=answer.is_partial or jobs.is_partial),
+            partial=_partial(is_partial=is_partial),
         )
 
 
