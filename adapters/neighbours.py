@@ -219,7 +219,8 @@ def nearest(known: Interactions, neighbours: int) -> csr_matrix:
     user_items = binary(known.indices, known.indptr, known.shape)
     lengths = np.sqrt(np.bincount(known.indices, minlength=known.shape[1])).astype(np.float32)
     item_users = user_items.T.tocsr()
-    blocks = []
+    # To begin with nothing, since without jobs there is no block
+    blocks = [csr_matrix((0, known.shape[1]), dtype=np.float32)]
     for start in range(0, known.shape[1], _BLOCK_ROWS):
         block = item_users[start : start + _BLOCK_ROWS] @ user_items
         counts = np.diff(block.indptr)

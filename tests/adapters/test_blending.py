@@ -162,6 +162,12 @@ def test_scores_are_the_models_own_and_half_the_cosines_by_the_root_of_jobs() ->
         assert sorted(after.scores.tolist(), reverse=True) == after.scores.tolist()
 
 
+def test_where_nobody_did_anything_there_are_no_neighbours() -> None:
+    nothing = tally_of([])
+    known = Interactions.from_tally(nothing, one_each(nothing))
+    assert nearest(known, 4).shape == (0, 0)
+
+
 def test_a_batch_gives_each_person_the_list_that_they_get_alone() -> None:
     blended = BlendTrainer(PLAIN, NEIGHBOURS, TREND).fit(interactions(), 1, nobody)
     everything, people = np.ones(12, np.bool_), np.arange(30)
