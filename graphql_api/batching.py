@@ -48,12 +48,9 @@ class MicroBatches(Generic[K, V]):
 
     async def one(self, terms: K, user_id: int) -> V:
         """Return the list of one person."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[V] = loop.create_future()
+        answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(terms, []).append((user_id, answer))
-        if not self._is_due:
-            self._is_due = True
-            loop.call_soon(self._make_all)
+        self._schedule()
         return await answer
 
     async def all(self, terms: K, user_ids: Sequence[int]) -> Sequence[V]:
@@ -62,7 +59,12 @@ class MicroBatches(Generic[K, V]):
             return self._make(terms, user_ids)
         return await self._runtime.run(self._make, terms, user_ids)
 
-    def _make_all(self) -> None:
+    def _schedule(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._make_next)
+
+    def _make_next(self) -> None:
         self._is_due = False
         while self._waiting and self._free:
             terms = next(iter(self._waiting))
@@ -73,11 +75,14 @@ class MicroBatches(Generic[K, V]):
             ids = [user_id for user_id, _ in batch]
             if self._is_brief(terms, len(ids)):
                 _settle(batch, _attempt(self._make, terms, ids))
-            else:
-                self._free -= 1
-                task = asyncio.get_running_loop().create_task(self._in_thread(terms, ids, batch))
-                self._running.add(task)
-                task.add_done_callback(self._done)
+                if self._waiting:
+                    # Once those who were answered have gone on
+                    self._schedule()
+                return
+            self._free -= 1
+            task = asyncio.get_running_loop().create_task(self._in_thread(terms, ids, batch))
+            self._running.add(task)
+            task.add_done_callback(self._done)
 
     async def _in_thread(self, terms: K, ids: Sequence[int], batch: _Asked[V]) -> None:
         _settle(batch, await self._runtime.run(_attempt, self._make, terms, ids))
@@ -85,7 +90,7 @@ class MicroBatches(Generic[K, V]):
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._free += 1
-        self._make_all()
+        self._make_next()
 
 
 def _attempt(
