@@ -20,6 +20,7 @@ from bench import (
     memory,
     plots,
     serving,
+    startup,
     train,
     wrk,
 )
@@ -34,6 +35,7 @@ _BENCHES: dict[str, Callable[..., Report]] = {
     "serving": serving.run,
     "load": load.run,
     "memory": memory.run,
+    "startup": startup.run,
     "employers": employers.run,
     "fields": fields.run,
     "catalogue": catalogue.run,

@@ -206,6 +206,16 @@ def served(
     Args:
         prefix: what runs the command, such as taskset.
     """
+    with starting(folder, state, *options, prefix=prefix) as service:
+        _await(service.process, f"{service.url}/readyz")
+        yield service
+
+
+@contextmanager
+def starting(
+    folder: Path, state: Path, *options: str, prefix: Sequence[str] = ()
+) -> Iterator[Served]:
+    """Run `jobrec serve` until the block ends; not waited for when entered."""
     port = free_port()
     token = secrets.token_hex(16)
     command = [*prefix, sys.executable, "-m", "graphql_api", "serve", "--data", str(folder)]
@@ -215,9 +225,8 @@ def served(
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("JOBREC_")
     }
-    url = f"http://127.0.0.1:{port}"
-    with running(command, {**environment, "JOBREC_ADMIN_TOKEN": token}, f"{url}/readyz") as process:
-        yield Served(url, token, process)
+    with _process(command, {**environment, "JOBREC_ADMIN_TOKEN": token}) as process:
+        yield Served(f"http://127.0.0.1:{port}", token, process)
 
 
 def workers_of(server: int) -> list[int]:
@@ -255,9 +264,18 @@ def running(
     Raises:
         RuntimeError: it did not come to that.
     """
+    with _process(command, environment) as process:
+        _await(process, page)
+        yield process
+
+
+@contextmanager
+def _process(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command until the block ends."""
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
-        _await(process, page)
         yield process
     finally:
         process.terminate()

@@ -8,14 +8,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from functools import lru_cache
-
-from graphql import GraphQLError
+from typing import TYPE_CHECKING
 
 from domain.errors import InputError
 from domain.ports import Clock
-from graphql_api.jwts import Claims, JwtRefused, JwtVerifier, verifier_by
+from graphql_api.claims import Claims, JwtRefused
 from graphql_api.settings import Access, Settings
 from graphql_api.tokens import PREFIX, ApiTokens, Scope
+
+if TYPE_CHECKING:
+    from graphql import GraphQLError
+
+    from graphql_api.jwts import JwtVerifier
 
 MAX_TOKEN_CHARACTERS = 8_192
 
@@ -226,9 +230,29 @@ def authenticator_by(settings: Settings, tokens: ApiTokens, clock: Clock) -> Aut
         None if token is None else token.get_secret_value(),
         tokens,
         clock,
-        verifier_by(settings),
+        _verifier_by(settings),
         is_open=is_open(settings),
     )
+
+
+def _verifier_by(settings: Settings) -> JwtVerifier | None:
+    """Return what checks tokens of another issuer; None where none is trusted."""
+    if settings.jwt_secret is None and settings.jwt_jwks is None:
+        _refuse_idle(settings)
+        return None
+    # Cryptography takes its time to load, and most services trust no other issuer
+    from graphql_api.jwts import verifier_by
+
+    return verifier_by(settings)
+
+
+def _refuse_idle(settings: Settings) -> None:
+    """Refuse settings of JWT without a key: whoever set them expects tokens to be accepted."""
+    for name in ("jwt_algorithms", "jwt_audience", "jwt_issuer"):
+        if getattr(settings, name) is not None:
+            raise InputError(
+                f"JOBREC_{name.upper()} needs a key: set JOBREC_JWT_SECRET or JOBREC_JWT_JWKS"
+            )
 
 
 def is_open(settings: Settings) -> bool:
@@ -287,4 +311,7 @@ def _of_claims(claims: Claims) -> Caller:
 
 
 def _forbidden(message: str) -> GraphQLError:
+    # Loaded by whoever answers; what only starts them checks its settings without
+    from graphql import GraphQLError
+
     return GraphQLError(message, extensions={"code": "FORBIDDEN"})

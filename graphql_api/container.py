@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from dependency_injector import containers, providers
 
 from adapters.content import TextModel, TextTrainer
 from adapters.jsonl import (
@@ -27,17 +26,13 @@ from adapters.lmdb_catalog import LmdbCatalog
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from application.cataloguing import Cataloguing
-from application.cold_start import ColdStart
 from application.employers import EmployerLearning
-from application.evaluating import Evaluating
 from application.importing import Importing, Source
 from application.managing import ModelManagement
 from application.new_jobs import ContentLearning
 from application.recommending import Models, Recommending
 from application.recording import Recording
-from application.trading_off import TradingOff
 from application.training import LearningPolicy, Training
-from application.tuning import Tuning
 from domain.employers import UNTYPED, EmployerTypes
 from domain.errors import DatasetMissing, InputError, SnapshotCorrupt, TrainingError
 from domain.model import FloatArray
@@ -60,18 +55,23 @@ from domain.ports import (
 from domain.promotion import PromotionPolicy
 from domain.ranking import RankingPolicy
 from domain.scoring import ScoringPolicy
-from domain.significance import Bootstrap
 from domain.trend import Trend
-from domain.tuning import NEIGHBOURHOOD
 from domain.variety import Variety
+from graphql_api.absent import absent
 from graphql_api.runtime import available_cores
 from graphql_api.settings import SHAPING, EmployerTyping, Settings, employers_extra_missing
 from graphql_api.tokens import ApiTokens
 
+# It wires web frameworks, too, and so loads those that are installed: a tenth of a second and more
+with absent("fast_depends", "fastapi", "starlette", "werkzeug", "yaml"):
+    from dependency_injector import containers, providers
+
 if TYPE_CHECKING:
-    # Serving does without the libraries that only training needs
+    # Serving does without what only training and measuring need
     from adapters.als import AlsTrainer
     from adapters.neighbours import Neighbours
+    from application.evaluating import Evaluating
+    from application.tuning import Tuning
 
     # Learning does without the libraries that only serving needs
     from graphql_api.auth import Authenticator
@@ -151,10 +151,13 @@ def _evaluating(
     models: Models,
     snapshots: SnapshotStore,
     learning: LearningPolicy,
-    cold_start: ColdStart,
-    trading_off: TradingOff,
+    dataset: JsonlCatalog,
 ) -> Evaluating:
     from adapters.baselines import baselines
+    from application.cold_start import ColdStart
+    from application.evaluating import Evaluating
+    from application.trading_off import TradingOff
+    from domain.significance import Bootstrap
 
     recipe = Recipe(trainer.parameters["name"], scoring.score, trainer)
     # What ALS does alone stands beside, so that an owner sees what the rest is good for
@@ -167,8 +170,9 @@ def _evaluating(
         snapshots=snapshots,
         bootstrap=Bootstrap(seed=learning.seed),
         seed=learning.seed,
-        cold_start=cold_start,
-        trading_off=trading_off,
+        # What is measured is the dataset, whatever a catalogue has kept of it
+        cold_start=ColdStart(dataset, ContentLearning(dataset, TextTrainer())),
+        trading_off=TradingOff(dataset),
     )
 
 
@@ -221,6 +225,10 @@ def recipe_of(settings: Settings) -> Recipe:
 def _tuning(
     settings: Settings, log: JsonlActivityLog, optimizer: Optimizer, learning: LearningPolicy
 ) -> Tuning:
+    from application.tuning import Tuning
+    from domain.significance import Bootstrap
+    from domain.tuning import NEIGHBOURHOOD
+
     return Tuning(
         log=log,
         make_recipe=lambda values: recipe_of(Settings(**{**settings.model_dump(), **values})),
@@ -453,13 +461,7 @@ class Container(containers.DeclarativeContainer):
         models,
         snapshots,
         learning,
-        # What is measured is the dataset, whatever a catalogue has kept of it
-        providers.Factory(
-            ColdStart,
-            dataset,
-            providers.Factory(ContentLearning, dataset, providers.Factory(TextTrainer)),
-        ),
-        providers.Factory(TradingOff, dataset),
+        dataset,
     )
     optimizer: providers.Provider[Optimizer] = providers.ThreadSafeSingleton(_optimizer)
     tuning: providers.Provider[Tuning] = providers.ThreadSafeSingleton(

@@ -33,9 +33,9 @@ from strawberry.types.unset import UnsetType
 
 from graphql_api import graphiql
 from graphql_api.auth import Authenticator, Caller, Unauthenticated, anonymous
+from graphql_api.bounds import BODY_SECONDS, MAX_BODY_BYTES, MAX_HEADER_BYTES
+from graphql_api.claims import KeysUnavailable
 from graphql_api.documents import UNREGISTERED, Documents
-from graphql_api.jwts import KeysUnavailable
-from graphql_api.limits import BODY_SECONDS, MAX_BODY_BYTES, MAX_HEADER_BYTES
 from graphql_api.memo import Answer, Grounds, Memo
 from graphql_api.negotiation import (
     RESPONSE_JSON,

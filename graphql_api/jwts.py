@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 
 from domain.errors import InputError
+from graphql_api.claims import Claims, JwtRefused, KeysUnavailable
 from graphql_api.settings import Settings
 
 _SYMMETRIC = "HS256"
@@ -32,26 +33,6 @@ _TIMEOUT_SECONDS = 5.0
 _UNREADABLE = (OSError, ValueError, jwt.PyJWTError)
 
 _log = logging.getLogger(__name__)
-
-
-class JwtRefused(Exception):
-    """A token is not valid here; the message says why, and nothing of the token."""
-
-
-class KeysUnavailable(Exception):
-    """The issuer's keys could not be had, so nothing can be said of a token."""
-
-
-@dataclass(frozen=True)
-class Claims:
-    """What a token claims that was checked.
-
-    Attributes:
-        subject: whom it speaks of, where it names somebody.
-    """
-
-    subject: str | None
-    scopes: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -203,16 +184,13 @@ class JwtVerifier:
         )
 
 
-def verifier_by(settings: Settings) -> JwtVerifier | None:
-    """Return what checks tokens, as the owner has it; None where no issuer is trusted.
+def verifier_by(settings: Settings) -> JwtVerifier:
+    """Return what checks tokens, as the owner has it who gave a secret, keys, or both.
 
     Raises:
         InputError: settings do not fit together.
     """
     secret, location = settings.jwt_secret, settings.jwt_jwks
-    if secret is None and location is None:
-        _refuse_idle(settings)
-        return None
     if not settings.jwt_audience or not settings.jwt_issuer:
         raise InputError("JWT needs both JOBREC_JWT_AUDIENCE and JOBREC_JWT_ISSUER")
     policy = JwtPolicy(
@@ -223,15 +201,6 @@ def verifier_by(settings: Settings) -> JwtVerifier | None:
         None if secret is None else secret.get_secret_value(),
         None if location is None else KeySet(location),
     )
-
-
-def _refuse_idle(settings: Settings) -> None:
-    """Refuse settings of JWT without a key: whoever set them expects tokens to be accepted."""
-    for name in ("jwt_algorithms", "jwt_audience", "jwt_issuer"):
-        if getattr(settings, name) is not None:
-            raise InputError(
-                f"JOBREC_{name.upper()} needs a key: set JOBREC_JWT_SECRET or JOBREC_JWT_JWKS"
-            )
 
 
 def _algorithms(settings: Settings) -> tuple[str, ...]:

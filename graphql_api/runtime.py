@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import os
@@ -36,6 +37,16 @@ def available_cores() -> int:
     except (OSError, ValueError):  # no cgroup of version 2
         return cores
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def collect_garbage() -> None:
+    """Look for garbage from now on, if the start of this process was spared it.
+
+    What is there by now stays for good and is never looked through, which would hold answers up.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 class Runtime:

@@ -71,13 +71,14 @@ from domain.runs import Manifest
 from domain.runs import TrainingRun as DomainRun
 from graphql_api.auth import Caller
 from graphql_api.batching import MicroBatches
+from graphql_api.bounds import MAX_TOKENS
 from graphql_api.cataloguing import CatalogueMutations, UserInput
 from graphql_api.employers import EmployerConnection, EmployerFilter, page_of_employers
 from graphql_api.executing import Executor
 from graphql_api.following import Followers
 from graphql_api.gathering import Gathering, employed
 from graphql_api.known import KnownOperation, KnownOperations
-from graphql_api.limits import MAX_TOKENS, Limits, nameless_choice, violations
+from graphql_api.limits import Limits, nameless_choice, violations
 from graphql_api.memo import Grounds
 from graphql_api.outages import RETRY_SECONDS, Outages
 from graphql_api.pricing import Priced, Toll

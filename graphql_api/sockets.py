@@ -37,8 +37,8 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 )
 
 from graphql_api.auth import Unauthenticated
+from graphql_api.claims import KeysUnavailable
 from graphql_api.documents import Documents
-from graphql_api.jwts import KeysUnavailable
 from graphql_api.probes import count_refusal
 from graphql_api.rates import Rates
 from graphql_api.schema import Context

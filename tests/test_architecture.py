@@ -168,6 +168,9 @@ def test_what_people_say_of_themselves_is_known_to_the_audit_alone() -> None:
     }
     assert importers - PERSONAL == {"graphql_api.audit_commands"}
     assert graph.find_modules_that_directly_import("graphql_api.audit_commands") == {
+        "graphql_api.command_line"
+    }
+    assert graph.find_modules_that_directly_import("graphql_api.command_line") == {
         "graphql_api.__main__"
     }
     assert graph.find_modules_that_directly_import("graphql_api.__main__") == set()

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from domain.errors import JobrecError
-from graphql_api.__main__ import cli
+from graphql_api.command_line import cli
 from graphql_api.container import Container
 from graphql_api.settings import Settings
 

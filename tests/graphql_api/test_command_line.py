@@ -25,7 +25,7 @@ from strawberry.printer import print_schema
 from adapters.runs import SqliteTrainingRuns
 from domain.ports import Begun
 from domain.runs import RunRequest, RunStatus
-from graphql_api.__main__ import main
+from graphql_api.command_line import main
 from graphql_api.schema import create_schema
 from tests.conftest import jobrec
 

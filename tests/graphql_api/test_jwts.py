@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from domain.errors import InputError
-from graphql_api.jwts import REFRESH_SECONDS, JwtRefused, KeySet, KeysUnavailable
+from graphql_api.claims import JwtRefused, KeysUnavailable
+from graphql_api.jwts import REFRESH_SECONDS, KeySet
 from tests.graphql_api.issuer import Issuer, Published, publishing
 
 OLD_SECONDS = 601

@@ -1,0 +1,102 @@
+"""What a serving process loads, which is most of what its start takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from graphql_api.absent import absent
+from tests.conftest import NewState
+
+# Only learning, measuring, tests, other catalogues and tokens of other issuers need these
+IDLE = {
+    *("implicit", "tqdm", "sklearn", "gensim", "regex", "optuna", "pandas", "redis"),
+    *("jwt", "cryptography", "fastapi", "werkzeug", "yaml"),
+    *("adapters.als", "adapters.baselines", "adapters.demo", "adapters.employers"),
+    *("adapters.redis_catalog", "application.evaluating", "application.tuning"),
+}
+
+ANSWER = """
+import asyncio, gc, sys
+import httpx
+import graphql_api.__main__
+from graphql_api.app import from_environment
+
+async def answer():
+    app = from_environment()
+    transport = httpx.ASGITransport(app)
+    query = "{ recommendations(userId: 1) { items { job { title } } } }"
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
+        answer = (await client.post("/graphql", json={"query": query})).json()
+    assert answer["data"]["recommendations"]["items"], answer
+    assert gc.isenabled() and gc.get_freeze_count()
+
+asyncio.run(answer())
+print(*sys.modules)
+"""
+
+SUPERVISE = """
+import sys
+from graphql_api import command_line
+
+command_line._run_server = lambda *_, **__: print(*sys.modules)
+command_line.cli(["serve", "--workers", "2"])
+"""
+
+
+def test_a_worker_loads_nothing_that_answering_does_not_need(
+    demo_data: Path, new_state: NewState
+) -> None:
+    loaded = _loaded_by(ANSWER, demo_data, new_state())
+    assert {"strawberry", "adapters.factors"} <= loaded
+    # The command line is what starts workers, not what they run
+    assert loaded & {*IDLE, "graphql_api.command_line"} == set()
+
+
+def test_what_supervises_workers_loads_none_of_what_they_answer_with(
+    demo_data: Path, new_state: NewState
+) -> None:
+    loaded = _loaded_by(SUPERVISE, demo_data, new_state())
+    assert "graphql_api.command_line" in loaded
+    answering = {"graphql", "strawberry", "scipy", "adapters.factors", "graphql_api.schema"}
+    assert loaded & {*IDLE, *answering} == set()
+
+
+def test_what_is_absent_for_a_while_can_be_loaded_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rarely_installed.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with absent("rarely_installed", "json"):
+        import_module("json")  # loaded before
+        with pytest.raises(ModuleNotFoundError, match="rarely_installed"):
+            import_module("rarely_installed")
+    import_module("rarely_installed")
+
+
+def _loaded_by(script: str, data: Path, state: Path) -> set[str]:
+    """Run a script in a process of its own, and return the modules that it prints last."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("JOBREC_")}
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={
+            **own,
+            "JOBREC_DATA": str(data),
+            "JOBREC_STATE": str(state),
+            "JOBREC_ADMIN_TOKEN": "a token of the tests",
+        },
+    )
+    assert not finished.returncode, finished.stderr
+    return set(finished.stdout.splitlines()[-1].split())
