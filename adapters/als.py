@@ -80,6 +80,11 @@ class AlsTrainer(Trainer):
         return self._team
 
     @property
+    def threads(self) -> int:
+        """How many processors it may use."""
+        return self._parameters.threads
+
+    @property
     def steps(self) -> int:
         """One step an iteration."""
         return self._parameters.iterations

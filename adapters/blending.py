@@ -53,7 +53,8 @@ class BlendTrainer(Trainer):
         """Learn; see the port."""
         recommender = self._als.fit(interactions, seed, on_progress)
         if self._neighbours.weight:
-            recommender = recommender.beside(self._neighbours.learn(interactions))
+            near = self._neighbours.learn(interactions, self._als.threads)
+            recommender = recommender.beside(near)
         if self._trend.weight:
             recommender = recommender.lifted(self._trend.lift(interactions))
         return recommender

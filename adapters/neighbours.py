@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -66,9 +67,10 @@ class Neighbours:
             return {}
         return {"neighbour_weight": self.weight, "neighbours": self.nearest}
 
-    def learn(self, known: Interactions) -> Neighbourhood:
-        """Find the neighbours of all jobs."""
-        return Neighbourhood(known.indptr, known.indices, nearest(known, self.nearest), self.weight)
+    def learn(self, known: Interactions, threads: int = 1) -> Neighbourhood:
+        """Find the neighbours of all jobs, by so many threads."""
+        near = nearest(known, self.nearest, threads)
+        return Neighbourhood(known.indptr, known.indices, near, self.weight)
 
 
 class Neighbourhood:
@@ -210,35 +212,58 @@ def binary(
     return csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=shape)
 
 
-def nearest(known: Interactions, neighbours: int) -> csr_matrix:
+def nearest(known: Interactions, neighbours: int, threads: int = 1) -> csr_matrix:
     """Return the cosines of each job's nearest neighbours, shape (jobs, jobs).
 
     The cosine of two jobs is that of their people, each person counting once. Of equal ones at
     the end, those of the lowest ids are kept.
+
+    Args:
+        threads: so many work on it; they do not change the result.
     """
     user_items = binary(known.indices, known.indptr, known.shape)
     lengths = np.sqrt(np.bincount(known.indices, minlength=known.shape[1])).astype(np.float32)
     item_users = user_items.T.tocsr()
-    # To begin with nothing, since without jobs there is no block
-    blocks = [csr_matrix((0, known.shape[1]), dtype=np.float32)]
-    for start in range(0, known.shape[1], _BLOCK_ROWS):
+
+    def of_block(start: int) -> csr_matrix:
         block = item_users[start : start + _BLOCK_ROWS] @ user_items
         counts = np.diff(block.indptr)
-        rows = np.repeat(np.arange(start, start + len(counts)), counts)
-        block.data /= lengths[rows] * lengths[block.indices]
-        block.data[block.indices == rows] = 0
-        for row in np.flatnonzero(counts > neighbours):
-            inside = slice(block.indptr[row], block.indptr[row + 1])
-            _keep_largest(block.data[inside], block.indices[inside], neighbours)
-        block.eliminate_zeros()
-        blocks.append(block)
+        jobs = np.arange(start, start + len(counts), dtype=np.int32)
+        block.data /= np.repeat(lengths[jobs], counts) * lengths[block.indices]
+        block.data[np.flatnonzero(block.indices == np.repeat(jobs, counts))] = 0
+        return _largest(block, neighbours)
+
+    # The interpreter's lock is given up for most of it
+    with ThreadPoolExecutor(threads) as pool:
+        blocks = list(pool.map(of_block, range(0, known.shape[1], _BLOCK_ROWS)))
+    # To begin with nothing, since without jobs there is no block
+    blocks.insert(0, csr_matrix((0, known.shape[1]), dtype=np.float32))
     return vstack(blocks, format="csr")
 
 
-def _keep_largest(values: FloatArray, jobs: NDArray[np.integer], count: int) -> None:
-    """Set all but the largest values to 0; of equal ones, those of the first jobs stay."""
-    least = np.partition(values, len(values) - count)[len(values) - count]
-    ties = np.flatnonzero(values == least)
-    spare = count - np.count_nonzero(values > least)
-    values[values < least] = 0
-    values[ties[np.argsort(jobs[ties])[spare:]]] = 0
+def _largest(matrix: csr_matrix, count: int) -> csr_matrix:
+    """Return the largest values of each row, none of 0; of equal ones, those of the first columns.
+
+    Args:
+        matrix: of values of at least 0.
+    """
+    values, starts = matrix.data, matrix.indptr
+    lengths = np.diff(starts)
+    least = np.zeros(len(lengths), dtype=values.dtype)
+    spare = np.zeros(len(lengths), dtype=np.intp)
+    for row in np.flatnonzero(lengths > count):
+        place = lengths[row] - count
+        largest = np.partition(values[starts[row] : starts[row + 1]], place)[place:]
+        least[row] = largest[0]
+        spare[row] = count - np.count_nonzero(largest > largest[0])
+    bounds = np.repeat(least, lengths)
+    is_kept = values > bounds
+    ties = np.flatnonzero(values == bounds)
+    ties = ties[values[ties] > 0]
+    rows = np.searchsorted(starts, ties, side="right") - 1
+    ties = ties[np.lexsort((matrix.indices[ties], rows))]
+    is_kept[ties[np.arange(len(ties)) - np.searchsorted(rows, rows) < spare[rows]]] = True
+    kept = np.flatnonzero(is_kept)
+    return csr_matrix(
+        (values[kept], matrix.indices[kept], np.searchsorted(kept, starts)), shape=matrix.shape
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,10 +12,10 @@ from typing import Any
 
 from bench import data
 from bench.child import Outcome, Stopwatch
-from bench.measuring import Candidate, calling, measure
+from bench.measuring import Candidate, calling, measure, run_once
 from bench.report import Finding, Report
 
-_COMMAND, _GATED = "jobrec train --hold-out 0", "jobrec train"
+_COMMAND, _GATED, _FIRST = "jobrec train --hold-out 0", "jobrec train", "jobrec train, the first"
 _IN_PROCESS = "jobrec train, without process start"
 _PANDAS, _PANDAS_AT = "row by row in pandas", "row by row in pandas, .at"
 _BARE_FIT = "bare implicit fit"
@@ -32,20 +34,30 @@ def run(scratch: Path, *, quick: bool) -> Report:
     path = folder / "activities.jsonl"
     lines = data.warm(path)
     repetitions = 2 if quick else 5
+    # As `make bench` does: else every process compiles our modules anew
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    state = str(scratch / f"train-{secrets.token_hex(4)}")
     train = [sys.executable, "-m", "graphql_api", "train", "--data", str(folder)]
     # The row-by-row ways learn nothing of employers either
-    train += ["--state", "{fresh}/state", "--log-level", "warning", "--employers", "off"]
+    train += ["--log-level", "warning", "--employers", "off", "--state"]
+    run_once(Candidate("a live model and a catalogue", [*train, state]))
     results = measure(
         [
             Candidate(
-                _COMMAND, [*train, "--hold-out", "0"], whole_process=True, repetitions=repetitions
-            ),
-            Candidate(_GATED, train, whole_process=True, repetitions=repetitions),
-            Candidate(
-                _IN_PROCESS,
-                calling(jobrec, str(folder), "{fresh}/state"),
+                _COMMAND,
+                [*train, state, "--hold-out", "0"],
+                whole_process=True,
                 repetitions=repetitions,
             ),
+            Candidate(_GATED, [*train, state], whole_process=True, repetitions=repetitions),
+            Candidate(
+                _FIRST,
+                [*train, "{fresh}/state"],
+                whole_process=True,
+                warm_ups=0,
+                repetitions=1 if quick else 2,
+            ),
+            Candidate(_IN_PROCESS, calling(jobrec, str(folder), state), repetitions=repetitions),
             Candidate(
                 _PANDAS,
                 calling(row_by_row, str(path), "{fresh}/model.pickle", "loc"),
@@ -71,18 +83,23 @@ def run(scratch: Path, *, quick: bool) -> Report:
         name="train",
         title=f"{lines:,} activity lines to a servable model, {shape}; "
         f"{_FACTORS} factors, {_ITERATIONS} iterations",
-        results=[ours, gated, results[_IN_PROCESS], pandas, results[_PANDAS_AT], fit],
+        results=[
+            *(ours, gated, results[_FIRST], results[_IN_PROCESS]),
+            *(pandas, results[_PANDAS_AT], fit),
+        ],
         notes=[
             (
-                f"{_COMMAND}: a fresh process, start of the interpreter and imports included: "
-                "reads, scores, fits, writes the snapshot with checksums to disk (fsync) and "
-                "promotes it; the same work as the row-by-row ways, which measure nothing."
+                f"{_COMMAND}: a fresh process, start of the interpreter and imports included, "
+                "where a model is live and the catalogue is imported: reads, scores, fits, learns "
+                "what texts tell, writes the snapshot with checksums to disk (fsync) and promotes "
+                "it. The row-by-row ways do less: no neighbours, no texts, and nothing measured."
             ),
             (
                 f"{_GATED}: before that the recipe is fitted in brief on an earlier part and "
-                "measured beside popularity, for the promotion policy."
+                "measured beside popularity, for the promotion policy: what a retrain is."
             ),
-            f"{_IN_PROCESS}: that after all imports.",
+            f"{_FIRST}: that in an empty folder, which imports the catalogue before.",
+            f"{_IN_PROCESS}: a retrain after all imports.",
             "All of these with `--employers off`, for the row-by-row ways learn no types either.",
             (
                 f"{_PANDAS}: a fresh process as well: `iterrows` into nested dicts, scores in "
@@ -109,7 +126,7 @@ def run(scratch: Path, *, quick: bool) -> Report:
             Finding(f"peak memory of {_GATED}", gated.peak_bytes / 1e6, "MB", at_most=300),
             Finding(f"peak memory of {_PANDAS}", pandas.peak_bytes / 1e6, "MB"),
             Finding(f"time, {_COMMAND} / {_BARE_FIT}", ours.seconds / fit.seconds),
-            Finding(f"time, {_GATED} / {_BARE_FIT}", gated.seconds / fit.seconds),
+            Finding(f"time, {_GATED} / {_BARE_FIT}", gated.seconds / fit.seconds, at_most=1.6),
             Finding(
                 f"time, {_IN_PROCESS} / {_BARE_FIT}", results[_IN_PROCESS].seconds / fit.seconds
             ),

@@ -49,7 +49,7 @@ class PromotionPolicy:
     hold_out: float = 0.1
     min_people: int = 50
     max_people: int = 2_000
-    max_steps: int = 5
+    max_steps: int = 3
 
     def __post_init__(self) -> None:
         for name in ("margin", "max_shrink"):

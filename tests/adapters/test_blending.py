@@ -295,3 +295,20 @@ def test_lists_are_the_same_where_the_jobs_that_may_appear_are_set_apart(
         patch.setattr(neighbours, "_CELLS", cells)
         assert lists(fixed) == [expected] * 3
     assert all(set(own) <= set(np.flatnonzero(eligible)) for own, _ in expected)
+
+
+def test_of_each_job_the_nearest_are_kept_whoever_works_on_it() -> None:
+    jobs = 600
+    # Few people, so that many cosines are equal
+    done = np.random.default_rng(5).random((40, jobs)) < 0.1
+    done[0] = True
+    tally = tally_of([(user, job, NOW) for user, job in zip(*np.nonzero(done), strict=True)])
+    known = Interactions.from_tally(tally, one_each(tally))
+    ones = done.astype(np.float32)
+    lengths = np.sqrt(ones.sum(axis=0))
+    cosines = (ones.T @ ones) / (lengths[:, None] * lengths)
+    np.fill_diagonal(cosines, 0)
+    for row in cosines:
+        row[np.lexsort((np.arange(jobs), -row))[7:]] = 0
+    for threads in (1, 3):
+        assert (nearest(known, 7, threads).toarray() == cosines).all()
