@@ -97,11 +97,13 @@ class AlsTrainer(Trainer):
     @contextmanager
     def prepared(self) -> Iterator[AlsTrainer]:
         """Return the same with helpers that start meanwhile; see the port."""
-        if self._parameters.threads == 1:
-            yield self
-            return
-        with Team(self._parameters.threads - 1) as team:
-            yield AlsTrainer(self._parameters, team)
+        # Once for everything that goes on meanwhile: who sets it in a thread sets it for all
+        with threadpool_limits(1, "blas"):
+            if self._parameters.threads == 1:
+                yield self
+                return
+            with Team(self._parameters.threads - 1) as team:
+                yield AlsTrainer(self._parameters, team)
 
     def fit(
         self, interactions: Interactions, seed: int, on_progress: OnProgress

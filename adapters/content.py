@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from domain.errors import SnapshotCorrupt
 from domain.model import FloatArray, IndexArray, Job
-from domain.ports import Arrays, ContentModel, ContentTrainer, OnProgress
+from domain.ports import Arrays, ContentModel, ContentTrainer, OnProgress, TextReading
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -119,40 +120,69 @@ class TextTrainer(ContentTrainer):
 
     Attributes:
         components: length of the vectors between words and the model's own.
+        threads: with more than one, texts are read while something else goes on.
     """
 
     components: int = COMPONENTS
+    threads: int = 1
 
     @property
     def steps(self) -> int:
-        """Reading the texts, reducing them, mapping them."""
-        return 3
+        """Reading and reducing the texts, mapping them."""
+        return 2
+
+    def begin(self, jobs: Sequence[Job], seed: int) -> TextReading:
+        """Begin to read; see the port."""
+
+        def reduced() -> _Reduced | None:
+            return _reduced(jobs, self.components, seed)
+
+        if self.threads == 1:
+            return _Reading(reduced, self.steps)
+        pool = ThreadPoolExecutor(1, "jobrec-texts")
+        reading = _Reading(pool.submit(reduced).result, self.steps)
+        pool.shutdown(wait=False)
+        return reading
+
+
+class _Reduced(NamedTuple):
+    """Texts of jobs in few numbers.
+
+    Attributes:
+        told: shape (told jobs,), positions of the jobs that have a text.
+        buckets: shape (words,), ascending; the hashes of the words that two jobs and more share.
+        idf: shape (words,), float32, the weight of each.
+        axes: shape (words, components), float32.
+        jobs: shape (told jobs, components), float64, where the jobs stand on the axes.
+    """
+
+    told: IndexArray
+    buckets: IndexArray
+    idf: FloatArray
+    axes: FloatArray
+    jobs: NDArray[np.float64]
+
+
+class _Reading(TextReading):
+    def __init__(self, reduced: Callable[[], _Reduced | None], steps: int) -> None:
+        self._reduced = reduced
+        self._steps = steps
 
     def fit(
-        self,
-        jobs: Sequence[Job],
-        vectors: FloatArray,
-        evidence: FloatArray,
-        seed: int,
-        on_progress: OnProgress,
+        self, vectors: FloatArray, evidence: FloatArray, on_progress: OnProgress
     ) -> TextModel | None:
         """Learn; see the port."""
-        counts = _matrix(jobs)
-        told = np.flatnonzero((np.diff(counts.indptr) > 0) & vectors.any(axis=1))
+        texts = self._reduced()
+        if texts is None:
+            return None
+        on_progress(1, self._steps)
+        stand = np.flatnonzero(vectors[texts.told].any(axis=1))
+        told = texts.told[stand]
         if len(told) < MIN_JOBS:
-            _log.info("texts of %d jobs are too few to place new jobs by", len(told))
+            _log.info("%d jobs with texts are too few to place new jobs by", len(told))
             return None
-        counts = counts[told]
-        buckets = _frequent(counts)
-        if not len(buckets):
-            _log.info("no two jobs share a word, so texts place no new job")
-            return None
-        words, idf = _tf_idf(counts[:, buckets])
-        on_progress(1, self.steps)
         with threadpool_limits(1, "blas"):
-            axes = _axes(words, self.components, seed)
-            on_progress(2, self.steps)
-            reduced = np.asarray(words @ axes, dtype=np.float64)
+            reduced = texts.jobs[stand]
             weights = evidence[told] / (evidence[told] + _EVIDENCE)
             known = np.asarray(vectors[told], dtype=np.float64)
             mapped = _ridge(reduced, known, weights)
@@ -163,9 +193,27 @@ class TextTrainer(ContentTrainer):
             if not shrunk:
                 _log.info("the texts of jobs tell nothing of who is drawn to them")
                 return None
-            word_map = (axes @ (mapped * (usual / shrunk))).astype(np.float32)
-        on_progress(3, self.steps)
-        return TextModel(buckets.astype(np.int32), idf, word_map)
+            word_map = (texts.axes @ (mapped * (usual / shrunk))).astype(np.float32)
+        on_progress(2, self._steps)
+        return TextModel(texts.buckets.astype(np.int32), texts.idf, word_map)
+
+
+def _reduced(jobs: Sequence[Job], components: int, seed: int) -> _Reduced | None:
+    """Read texts and reduce them; None where they are too few, or share no word."""
+    counts = _matrix(jobs)
+    told = np.flatnonzero(np.diff(counts.indptr) > 0)
+    if len(told) < MIN_JOBS:
+        _log.info("texts of %d jobs are too few to place new jobs by", len(told))
+        return None
+    counts = counts[told]
+    buckets = _frequent(counts)
+    if not len(buckets):
+        _log.info("no two jobs share a word, so texts place no new job")
+        return None
+    words, idf = _tf_idf(counts[:, buckets])
+    with threadpool_limits(1, "blas"):
+        axes = _axes(words, components, seed)
+        return _Reduced(told, buckets, idf, axes, np.asarray(words @ axes, dtype=np.float64))
 
 
 class _Counts(NamedTuple):

@@ -60,7 +60,8 @@ class ColdStart:
         Args:
             recommender: learned from `interactions`.
         """
-        content = self._content.learn(interactions, recommender, seed, nobody)
+        reading = self._content.begin(interactions, seed)
+        content = self._content.learn(reading, interactions, recommender, nobody)
         if content is None:
             return None
         known = interactions.jobs.ids

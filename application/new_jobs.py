@@ -20,7 +20,15 @@ from domain.model import (
     Job,
     RecommendationSource,
 )
-from domain.ports import Catalog, ContentModel, ContentTrainer, JobCursor, OnProgress, Recommender
+from domain.ports import (
+    Catalog,
+    ContentModel,
+    ContentTrainer,
+    JobCursor,
+    OnProgress,
+    Recommender,
+    TextReading,
+)
 
 MAX_NEW = 20_000
 """So many new jobs join a model, the newest; with as many it should be trained anew."""
@@ -43,27 +51,32 @@ class ContentLearning:
         """How many steps learning takes."""
         return self._trainer.steps
 
+    def begin(self, interactions: Interactions, seed: int) -> TextReading:
+        """Begin to read the texts of the jobs that a model is going to know."""
+        ids = interactions.jobs.ids.tolist()
+        listed = self._catalog.jobs(ids)
+        return self._trainer.begin([listed.get(id_) or Job(id_) for id_ in ids], seed)
+
     def learn(
         self,
+        reading: TextReading,
         interactions: Interactions,
         recommender: Recommender,
-        seed: int,
         on_progress: OnProgress,
     ) -> ContentModel | None:
         """Learn; None where the model has no vectors of jobs, or the texts tell nothing.
 
         Args:
+            reading: of the texts of the jobs in `interactions`.
             recommender: learned from `interactions`.
         """
         vectors = recommender.job_vectors
         if vectors is None:
             _log.info("the model has no vectors of jobs, so new jobs wait for the next training")
             return None
-        ids = interactions.jobs.ids.tolist()
-        listed = self._catalog.jobs(ids)
-        jobs = [listed.get(id_) or Job(id_) for id_ in ids]
-        people = np.bincount(interactions.indices, minlength=len(ids)).astype(np.float32)
-        return self._trainer.fit(jobs, vectors, people, seed, on_progress)
+        jobs = interactions.shape[1]
+        people = np.bincount(interactions.indices, minlength=jobs).astype(np.float32)
+        return reading.fit(vectors, people, on_progress)
 
 
 @dataclass(frozen=True)

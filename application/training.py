@@ -47,6 +47,7 @@ from domain.ports import (
     Recommender,
     Replayed,
     SnapshotStore,
+    TextReading,
     Trainer,
     TrainingRuns,
     nobody,
@@ -231,10 +232,11 @@ class Training:
         interactions = self._scoring.interactions(tally)
         report = data_health(tally, interactions, read, self._catalog, self._clock())
         self._runs.update(run.id, data_report=report)
+        reading = None if self._content is None else self._content.begin(interactions, seed)
         live = self._live()
         measured = self._measure(trainer, tally, live, progress.of(TrainingPhase.EVALUATING))
         recommender, content = self._learn(
-            trainer, interactions, progress.of(TrainingPhase.FITTING)
+            trainer, interactions, reading, progress.of(TrainingPhase.FITTING)
         )
         employers = self._learn_employers(run, progress.of(TrainingPhase.EMPLOYERS))
         progress.of(TrainingPhase.WRITING)(0, 1)
@@ -288,17 +290,21 @@ class Training:
         return ended
 
     def _learn(
-        self, trainer: Trainer, interactions: Interactions, on_progress: OnProgress
+        self,
+        trainer: Trainer,
+        interactions: Interactions,
+        reading: TextReading | None,
+        on_progress: OnProgress,
     ) -> tuple[Recommender, ContentModel | None]:
         """Fit the model, and what places new jobs in it; steps of both count as one fit's."""
         learning, done = self._content, trainer.steps
         total = done + (learning.steps if learning is not None else 0)
         recommender = self._fit(trainer, interactions, lambda step, _: on_progress(step, total))
-        if learning is None:
+        if learning is None or reading is None:
             return recommender, None
-        seed = self._learning.seed
         content = learning.learn(
-            interactions, recommender, seed, lambda step, _: on_progress(done + step, total)
+            *(reading, interactions, recommender),
+            lambda step, _: on_progress(done + step, total),
         )
         return recommender, content
 

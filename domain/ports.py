@@ -559,6 +559,23 @@ class ContentModel(Protocol):
         """Return what was learned as named arrays, for storing."""
 
 
+class TextReading(Protocol):
+    """Texts of jobs that are being read, for whatever does not depend on where the jobs stand."""
+
+    @abstractmethod
+    def fit(
+        self, vectors: FloatArray, evidence: FloatArray, on_progress: OnProgress
+    ) -> ContentModel | None:
+        """Learn what the texts tell of jobs that a model knows; None where they tell nothing.
+
+        The same input and seed give the same bytes.
+
+        Args:
+            vectors: shape (jobs, n), where the jobs stand.
+            evidence: shape (jobs,), how many people did something with each.
+        """
+
+
 class ContentTrainer(Protocol):
     """A way of learning what the texts of jobs tell."""
 
@@ -568,22 +585,8 @@ class ContentTrainer(Protocol):
         """How many steps a fit takes."""
 
     @abstractmethod
-    def fit(
-        self,
-        jobs: Sequence[Job],
-        vectors: FloatArray,
-        evidence: FloatArray,
-        seed: int,
-        on_progress: OnProgress,
-    ) -> ContentModel | None:
-        """Learn from jobs that a model knows; None where their texts tell nothing.
-
-        The same input and seed give the same bytes.
-
-        Args:
-            vectors: shape (jobs, n), where the jobs stand.
-            evidence: shape (jobs,), how many people did something with each.
-        """
+    def begin(self, jobs: Sequence[Job], seed: int) -> TextReading:
+        """Begin to read the texts of jobs, and do not wait for it."""
 
 
 LoadContent = Callable[[Arrays], ContentModel | None]

@@ -109,6 +109,10 @@ def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommende
     return FactorRecommender.from_arrays(arrays, parameters)
 
 
+def _threads(settings: Settings) -> int:
+    return settings.threads or available_cores()
+
+
 def _als(settings: Settings) -> AlsTrainer:
     from adapters.als import AlsParameters, AlsTrainer
 
@@ -118,7 +122,7 @@ def _als(settings: Settings) -> AlsTrainer:
             regularization=settings.regularization,
             alpha=settings.alpha,
             iterations=settings.iterations,
-            threads=settings.threads or available_cores(),
+            threads=_threads(settings),
         )
     )
 
@@ -413,8 +417,9 @@ class Container(containers.DeclarativeContainer):
         providers.Object(_recommender_by),
         providers.Object(TextModel.from_arrays),
     )
+    threads: providers.Provider[int] = providers.Callable(_threads, settings)
     content: providers.Provider[ContentLearning] = providers.Factory(
-        ContentLearning, catalog, providers.Factory(TextTrainer)
+        ContentLearning, catalog, providers.Factory(TextTrainer, threads=threads)
     )
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
         Recommending, models, catalog, ranking, clock, recent, variety

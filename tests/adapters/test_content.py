@@ -21,8 +21,11 @@ def adverts(count: int = 80) -> tuple[list[Job], FloatArray]:
     return jobs, vectors.astype(np.float32)
 
 
-def fitted(jobs: list[Job], vectors: FloatArray) -> TextModel | None:
-    return TextTrainer().fit(jobs, vectors, np.ones(len(jobs), np.float32), 1, nobody)
+def fitted(jobs: list[Job], vectors: FloatArray, threads: int = 1) -> TextModel | None:
+    reading = TextTrainer(threads=threads).begin(jobs, 1)
+    learned = reading.fit(vectors, np.ones(len(jobs), np.float32), nobody)
+    assert learned is None or isinstance(learned, TextModel)
+    return learned
 
 
 def model() -> TextModel:
@@ -69,15 +72,24 @@ def test_a_vector_does_not_depend_on_the_jobs_beside_it() -> None:
 
 
 def test_the_same_input_and_seed_give_the_same_bytes() -> None:
-    one, other = model().arrays(), model().arrays()
-    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    one = model().arrays()
+    for threads in (1, 2):
+        other = fitted(*adverts(), threads)
+        assert other is not None
+        assert all(one[name].tobytes() == found.tobytes() for name, found in other.arrays().items())
+
+
+def test_jobs_without_a_vector_tell_nothing() -> None:
+    jobs, vectors = adverts()
+    vectors[MIN_JOBS - 1 :] = 0
+    assert fitted(jobs, vectors) is None
 
 
 def test_steps_are_told() -> None:
     jobs, vectors = adverts()
     told: list[tuple[int, int]] = []
     trainer = TextTrainer()
-    trainer.fit(jobs, vectors, np.ones(80, np.float32), 1, lambda *step: told.append(step))
+    trainer.begin(jobs, 1).fit(vectors, np.ones(80, np.float32), lambda *step: told.append(step))
     assert told == [(step, trainer.steps) for step in range(1, trainer.steps + 1)]
 
 

@@ -55,7 +55,7 @@ def learned() -> Arrays:
     trainer = AlsTrainer(AlsParameters(factors=6, iterations=5))
     recommender = trainer.fit(interactions, 1, nobody)
     learning = ContentLearning(FakeCatalog(known_jobs()), TextTrainer())
-    content = learning.learn(interactions, recommender, 1, nobody)
+    content = learning.learn(learning.begin(interactions, 1), interactions, recommender, nobody)
     assert content is not None
     return {**interactions.arrays(), **recommender.arrays(), **content.arrays()}
 
