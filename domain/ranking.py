@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,11 +113,12 @@ class RankingPolicy:
         if missing <= 0:
             cut = Ranked(personal.jobs[:k], personal.scores[:k]) if missing else personal
             return cut, [RecommendationSource.PERSONALISED] * k
-        taken = np.concatenate([personal.jobs, excluded])
-        window = slice(0, missing + len(taken))
-        fresh = ~np.isin(popular.jobs[window], taken)
-        jobs = popular.jobs[window][fresh][:missing]
-        scores = popular.scores[window][fresh][:missing]
+        # For so few, sets are several times as fast as arrays
+        taken = {*personal.jobs.tolist(), *excluded.tolist()}
+        window = enumerate(popular.jobs[: missing + len(taken)].tolist())
+        free = (place for place, job in window if job not in taken)
+        fresh = np.fromiter(islice(free, missing), dtype=np.intp)
+        jobs, scores = popular.jobs[fresh], popular.scores[fresh]
         return (
             Ranked(
                 np.concatenate([personal.jobs, jobs]), np.concatenate([personal.scores, scores])
