@@ -153,14 +153,14 @@ class _Reduced(NamedTuple):
         buckets: shape (words,), ascending; the hashes of the words that two jobs and more share.
         idf: shape (words,), float32, the weight of each.
         axes: shape (words, components), float32.
-        jobs: shape (told jobs, components), float64, where the jobs stand on the axes.
+        jobs: shape (told jobs, components), float32, where the jobs stand on the axes.
     """
 
     told: IndexArray
     buckets: IndexArray
     idf: FloatArray
     axes: FloatArray
-    jobs: NDArray[np.float64]
+    jobs: FloatArray
 
 
 class _Reading(TextReading):
@@ -182,7 +182,7 @@ class _Reading(TextReading):
             _log.info("%d jobs with texts are too few to place new jobs by", len(told))
             return None
         with threadpool_limits(1, "blas"):
-            reduced = texts.jobs[stand]
+            reduced = texts.jobs[stand].astype(np.float64)
             weights = evidence[told] / (evidence[told] + _EVIDENCE)
             known = np.asarray(vectors[told], dtype=np.float64)
             mapped = _ridge(reduced, known, weights)
@@ -211,9 +211,10 @@ def _reduced(jobs: Sequence[Job], components: int, seed: int) -> _Reduced | None
         _log.info("no two jobs share a word, so texts place no new job")
         return None
     words, idf = _tf_idf(counts[:, buckets])
+    del counts  # what else goes on meanwhile needs memory, too
     with threadpool_limits(1, "blas"):
         axes = _axes(words, components, seed)
-        return _Reduced(told, buckets, idf, axes, np.asarray(words @ axes, dtype=np.float64))
+        return _Reduced(told, buckets, idf, axes, words @ axes)
 
 
 class _Counts(NamedTuple):
@@ -342,6 +343,7 @@ def _axes(words: csr_matrix, components: int, seed: int) -> FloatArray:
     width = min(components + _SPARE, *words.shape)
     sketch = np.random.default_rng(seed).standard_normal((words.shape[1], width), np.float32)
     span = np.linalg.qr(words @ sketch)[0]
+    del sketch
     span = np.linalg.qr(words @ (words.T @ span))[0]
     small = words.T @ span
     # Right singular vectors of the small matrix, by the eigenvectors of its Gram matrix

@@ -65,7 +65,7 @@ MAX_BATCH = 1_000
 MAX_SESSION = 200
 """A visitor's activities, liked and disliked jobs: so many of each."""
 
-_BLOCK_PEOPLE = 2_048
+_BLOCK_PEOPLE = 512
 """Lists are made for so many people at once, which bounds the memory they take."""
 
 _REMEMBERED_FILTERS = 256

@@ -391,6 +391,9 @@ class Training:
 
         until = None if live is None else live.manifest.until
         is_older = until is not None and parts.cutoff is not None and until <= parts.cutoff
+        is_rival = live is not None and not is_older and not self._has_made(live, trainer)
+        scored = live.scoring.interactions(parts.train) if live and is_rival else known
+        del parts, held_out  # as large as the data, and ranking needs memory, too
         recipe = trainer if is_older else trainer.brief(promotion.max_steps)
         candidate = quality(known, self._fit(recipe, known, on_progress))
         popular = quality(known, None)
@@ -398,14 +401,16 @@ class Training:
             return _Measured(candidate, popular)
         if is_older:
             return _Measured(candidate, popular, quality(live.interactions, live.recommender))
-        manifest = live.manifest
-        scoring = ScoringPolicy(**manifest.scoring)
-        if scoring == self._scoring and manifest.trainer == trainer.parameters:
+        if not is_rival:
             return _Measured(candidate, popular, candidate)
-        scored = scoring.interactions(parts.train)
+        manifest = live.manifest
         recipe = self._make_trainer(manifest.trainer).brief(promotion.max_steps)
         stand_in = recipe.fit(scored, manifest.seed, nobody)
         return _Measured(candidate, popular, quality(scored, stand_in))
+
+    def _has_made(self, model: LiveModel, trainer: Trainer) -> bool:
+        """Tell whether a model comes of the recipe that is at work here."""
+        return model.scoring == self._scoring and model.manifest.trainer == trainer.parameters
 
     def _stop(self, run: TrainingRun, status: RunStatus, **changes: Any) -> TrainingRun:  # noqa: ANN401 - a run's fields differ in type
         """End a run that was stopped; one whose model is live by then has succeeded."""
