@@ -14,13 +14,13 @@ import multiprocessing
 import signal
 import threading
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import pairwise
+from multiprocessing.pool import AsyncResult, Pool
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -30,6 +30,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from adapters import uniform_lines
+from adapters.counting import SHARE_EVENTS, Columns, Counting
 from adapters.job_index import JobIndex, JobRow
 from domain.employers import Amendments, EmployerNotes, EmployerProfile
 from domain.errors import DatasetMissing, LineRejected, TooManyRejected
@@ -45,7 +47,6 @@ from domain.model import (
     JobFilter,
     ReadReport,
     RejectedLine,
-    TimeArray,
     TimeWindow,
     User,
 )
@@ -64,7 +65,7 @@ from domain.tastes import Taste
 
 _log = logging.getLogger(__name__)
 
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 512 << 10
 """Lines are decoded in blocks whose objects fit the processor's cache."""
 
 SPAN_BYTES = 32 << 20
@@ -80,14 +81,8 @@ MAX_LINE_BYTES = 16 << 20
 _FINGERPRINTED = 1 << 10
 _FEW_LINES = 64
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
-PORTION_EVENTS = 1 << 24
-"""Activities are counted in portions of so many, which bounds the memory they take."""
-
-SHARE_EVENTS = 1 << 19
-"""A portion is counted in shares of so many, whose columns fit the processor's cache."""
-
-_MAX_SHARES = 256
-_SAMPLED = 100
+_AHEAD = 2
+"""Each process reads so many spans at most before they are counted."""
 
 
 @dataclass(frozen=True)
@@ -148,17 +143,22 @@ class JsonlActivityLog(ActivityLog):
         """Count the activities in a window; see the port."""
         path = find_file(self._folder, "activities")
         live = self._folder / LIVE_ACTIVITIES
-        parts = [self._tally_of(path, self._tolerance, window, on_progress)]
+        counting = Counting(self._processes)
+        reports = [self._count(path, self._tolerance, window, counting, on_progress)]
         if live.is_file():
             # A few lines, of which a killed writer may have left one half, must not stop trainings
             tolerance = replace(self._tolerance, max_rejected=1)
-            parts.append(self._tally_of(live, tolerance, window, on_progress))
-        tallies, reports = zip(*parts, strict=True)
-        return ActivityTally.merged(tallies), ReadReport.joined(reports)
+            reports.append(self._count(live, tolerance, window, counting, on_progress))
+        return counting.tally(), ReadReport.joined(reports)
 
-    def _tally_of(
-        self, path: Path, tolerance: Tolerance, window: TimeWindow, on_progress: OnProgress
-    ) -> tuple[ActivityTally, ReadReport]:
+    def _count(
+        self,
+        path: Path,
+        tolerance: Tolerance,
+        window: TimeWindow,
+        counting: Counting,
+        on_progress: OnProgress,
+    ) -> ReadReport:
         reached = 0
 
         def tell(done: int, total: int) -> None:
@@ -167,44 +167,27 @@ class JsonlActivityLog(ActivityLog):
             on_progress(done, total)
 
         lines = _Lines(path, _ACTIVITY, tolerance, tell)
-        tally: ActivityTally | None = None
-        pieces: list[_Columns] = []
         outside = 0
-
-        def counted() -> ActivityTally:
-            portion = _counted(pieces, self._processes)
-            return portion if tally is None else ActivityTally.merged([tally, portion])
-
         for columns in self._columns(path, lines):
             inside = columns.within(window)
             outside += len(columns) - len(inside)
-            pieces.append(inside)
-            if sum(map(len, pieces)) >= PORTION_EVENTS:
-                tally = counted()
-        whole = counted()
-        report = replace(lines.report(outside=outside), read_to=read_mark(path, reached))
-        return whole, report
+            counting.add(inside)
+        return replace(lines.report(outside=outside), read_to=read_mark(path, reached))
 
-    def _columns(self, path: Path, lines: _Lines[_ActivityRow]) -> Iterator[_Columns]:
+    def _columns(self, path: Path, lines: _Lines[_ActivityRow]) -> Iterator[Columns]:
         spans = _spans(path) if self._processes > 1 else []
-        if spans:
-            # Spawned, not forked: other threads of this process may hold locks
-            context = multiprocessing.get_context("spawn")
-            with context.Pool(self._processes, _ignore_interrupts) as pool:
-                for span, (columns, report) in zip(
-                    spans, pool.imap(_read_span, spans), strict=True
-                ):
-                    lines.absorb(report, span)
-                    yield columns
-            lines.check_share()
+        if not spans:
+            yield from _gathered(_activities(lines))
             return
-        blocks: list[_Columns] = []
-        for rows in lines:
-            blocks.append(_Columns.of(rows))
-            if sum(map(len, blocks)) >= SHARE_EVENTS:
-                yield _Columns.joined(blocks)
-                blocks = []
-        yield _Columns.joined(blocks)
+        # Spawned, not forked: other threads of this process may hold locks
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(self._processes, _ignore_interrupts) as pool:
+            for span, (columns, report) in zip(
+                spans, _in_turn(pool, spans, _AHEAD * self._processes), strict=True
+            ):
+                lines.absorb(report, span)
+                yield columns
+        lines.check_share()
 
 
 def read_mark(path: Path, reached: int) -> dict[str, Any]:
@@ -253,8 +236,8 @@ def read_activities(path: Path, start: int, end: int) -> Iterator[ActivityColumn
         DatasetMissing: the file cannot be read.
     """
     lines = _Lines(path, _ACTIVITY, Tolerance(max_rejected=1), nobody, _Span(path, start, end))
-    for rows in lines:
-        yield _Columns.of(rows).columns
+    for activities in _activities(lines):
+        yield activities.columns
     yield lines.report()
 
 
@@ -398,7 +381,7 @@ def read_targets(
         DataError: the file cannot be used.
     """
     lines = _Lines(path, _TARGETS, tolerance, on_progress)
-    pairs = _Columns.joined([_Columns.of_targets(rows) for rows in lines])
+    pairs = Columns.joined([_columns_of_targets(rows) for rows in lines])
     return ActivityTally.from_events(*pairs.columns), lines.report()
 
 
@@ -663,9 +646,21 @@ class _Lines(Generic[Row]):
             LineRejected: a line is bad and the tolerance is strict.
             TooManyRejected: more lines are bad than the tolerance accepts.
         """
-        for block in _line_blocks(self._path, self._on_progress, self._span):
-            yield self._rows(block)
+        for block in self.blocks():
+            yield self.rows(block)
         self.check_share()
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield blocks of whole lines, for whoever counts them by `rows` or `pass_over`.
+
+        Raises:
+            DatasetMissing: the file cannot be read or is cut short.
+        """
+        return _line_blocks(self._path, self._on_progress, self._span)
+
+    def pass_over(self, lines: int) -> None:
+        """Count good lines that were read elsewhere."""
+        self._read += lines
 
     def absorb(self, report: ReadReport, span: _Span) -> None:
         """Add the account of the span that follows what was read so far.
@@ -709,7 +704,12 @@ class _Lines(Generic[Row]):
             first=dict(self._first),
         )
 
-    def _rows(self, block: bytes) -> list[Row]:
+    def rows(self, block: bytes) -> list[Row]:
+        """Return a block's rows, and count its lines.
+
+        Raises:
+            LineRejected: a line is bad and the tolerance is strict.
+        """
         rows = self._decoded(block)
         if rows is not None:
             self._read += len(rows)
@@ -724,12 +724,12 @@ class _Lines(Generic[Row]):
             ends_whole = block.endswith(b"\n")
             found = []
             for number, line in enumerate(lines, 1):
-                found += self._rows(line + b"\n" if ends_whole or number < len(lines) else line)
+                found += self.rows(line + b"\n" if ends_whole or number < len(lines) else line)
             return found
         middle = block.find(b"\n", len(block) // 2) + 1
         if not 0 < middle < len(block):
             middle = block.rfind(b"\n", 0, len(block) - 1) + 1
-        return self._rows(block[:middle]) + self._rows(block[middle:])
+        return self.rows(block[:middle]) + self.rows(block[middle:])
 
     def _decoded(self, block: bytes) -> list[Row] | None:
         """Return a row for each line, or None where a line needs a closer look."""
@@ -809,96 +809,38 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Activities as parallel columns."""
-
-    user_ids: NDArray[np.integer]
-    job_ids: NDArray[np.integer]
-    kinds: NDArray[np.uint8]
-    timestamps: TimeArray
-
-    @classmethod
-    def of(cls, rows: Sequence[_ActivityRow]) -> _Columns:
-        """Return decoded rows; digit strings become numbers, and None becomes NaN."""
-        return cls(
-            _narrow(np.array([row.user_id for row in rows], dtype=np.int64)),
-            _narrow(np.array([row.job_id for row in rows], dtype=np.int64)),
-            np.frombuffer(bytes([_KINDS[row.type] for row in rows]), dtype=np.uint8),
-            np.array([row.timestamp for row in rows], dtype=np.float64),
-        )
-
-    @classmethod
-    def of_targets(cls, rows: Sequence[_TargetsRow]) -> _Columns:
-        """Return an activity for each job that a person went on to; its kind does not matter."""
-        users = np.array([row.user_id for row in rows], dtype=np.int64)
-        jobs = np.array([job_id for row in rows for job_id in row.job_ids], dtype=np.int64)
-        kinds = np.full(len(jobs), ActivityKind.IMPRESSION, dtype=np.uint8)
-        times = np.full(len(jobs), np.nan)
-        return cls(np.repeat(users, [len(row.job_ids) for row in rows]), jobs, kinds, times)
-
-    @classmethod
-    def joined(cls, parts: Sequence[_Columns]) -> _Columns:
-        """Put columns behind each other."""
-        if not parts:
-            return cls.of(())
-        return cls(*map(np.concatenate, zip(*(part.columns for part in parts), strict=True)))
-
-    @property
-    def columns(self) -> tuple[NDArray[Any], ...]:
-        return self.user_ids, self.job_ids, self.kinds, self.timestamps
-
-    def __len__(self) -> int:
-        return len(self.user_ids)
-
-    def take(self, rows: slice | NDArray[Any]) -> _Columns:
-        """Return some of the rows: a stretch, those of a mask, or those at positions."""
-        return _Columns(*(column[rows] for column in self.columns))
-
-    def within(self, window: TimeWindow) -> _Columns:
-        """Return what lies in a time window."""
-        return self if window.is_unbounded else self.take(window.contains(self.timestamps))
-
-    def dealt(self, bounds: NDArray[np.integer]) -> list[_Columns]:
-        """Deal the rows out by ranges of people.
-
-        Args:
-            bounds: fewer than 256 ids, ascending, at which the next range begins.
-        """
-        owners = np.searchsorted(bounds, self.user_ids, side="right").astype(np.uint8)
-        ordered = self.take(np.argsort(owners, kind="stable"))
-        ends = np.cumsum(np.bincount(owners, minlength=len(bounds) + 1))
-        return [ordered.take(slice(*ends_)) for ends_ in pairwise([0, *ends.tolist()])]
+def _columns_of(rows: Sequence[_ActivityRow]) -> Columns:
+    """Return decoded rows; digit strings become numbers, and None becomes NaN."""
+    return Columns(
+        np.array([row.user_id for row in rows], dtype=np.int64),
+        np.array([row.job_id for row in rows], dtype=np.int64),
+        np.frombuffer(bytes([_KINDS[row.type] for row in rows]), dtype=np.uint8),
+        np.array([row.timestamp for row in rows], dtype=np.float64),
+    )
 
 
-def _counted(pieces: list[_Columns], threads: int) -> ActivityTally:
-    """Return the tally of all pieces, which are given up on the way.
+def _columns_of_targets(rows: Sequence[_TargetsRow]) -> Columns:
+    """Return an activity for each job that a person went on to; its kind does not matter."""
+    users = np.array([row.user_id for row in rows], dtype=np.int64)
+    jobs = np.array([job_id for row in rows for job_id in row.job_ids], dtype=np.int64)
+    kinds = np.full(len(jobs), ActivityKind.IMPRESSION, dtype=np.uint8)
+    times = np.full(len(jobs), np.nan)
+    return Columns(np.repeat(users, [len(row.job_ids) for row in rows]), jobs, kinds, times)
 
-    People are dealt out to shares that fit the processor's cache, which is faster than to count
-    them all at once even for one thread; several take one share after the other.
+
+def _activities(lines: _Lines[_ActivityRow]) -> Iterator[Columns]:
+    """Yield activities, block by block; where lines are not all alike, each is looked at.
+
+    Raises as iterating over lines does.
     """
-    shares = min(_MAX_SHARES, sum(map(len, pieces)) // SHARE_EVENTS + 1)
-    if shares == 1:
-        whole = _Columns.joined(pieces)
-        pieces.clear()
-        return ActivityTally.from_events(*whole.columns)
-    some = np.concatenate([piece.user_ids[::_SAMPLED] for piece in pieces])
-    bounds = np.quantile(some, np.linspace(0, 1, shares + 1)[1:-1], method="lower")
-    with ThreadPoolExecutor(threads) as pool:
-        dealt = list(pool.map(lambda piece: piece.dealt(bounds), pieces))
-        pieces.clear()
-
-        def count(share: int) -> ActivityTally:
-            columns = _Columns.joined([piece[share] for piece in dealt])
-            return ActivityTally.from_events(*columns.columns)
-
-        tallies = list(pool.map(count, range(shares)))
-    dealt.clear()
-    return ActivityTally.in_a_row(tallies)
-
-
-def _narrow(ids: NDArray[np.int64]) -> NDArray[np.integer]:
-    return ids.astype(np.int32) if ids.max(initial=0) <= np.iinfo(np.int32).max else ids
+    for block in lines.blocks():
+        uniform = uniform_lines.decoded(block)
+        if uniform is None:
+            yield _columns_of(lines.rows(block)).narrowed()
+        else:
+            lines.pass_over(len(uniform.kinds))
+            yield Columns(*uniform).narrowed()
+    lines.check_share()
 
 
 class _Span(NamedTuple):
@@ -926,11 +868,32 @@ def _spans(path: Path) -> list[_Span]:
     return [_Span(path, *cut) for cut in pairwise(cuts)]
 
 
-def _read_span(span: _Span) -> tuple[_Columns, ReadReport]:
+def _read_span(span: _Span) -> tuple[Columns, ReadReport]:
     """Read a span in a process of its own; its line numbers begin at 1."""
     lines = _Lines(span.path, _ACTIVITY, Tolerance(max_rejected=1), nobody, span)
-    columns = _Columns.joined([_Columns.of(rows) for rows in lines])
-    return columns, lines.report()
+    return Columns.joined(list(_activities(lines))), lines.report()
+
+
+def _in_turn(pool: Pool, spans: Sequence[_Span], most: int) -> Iterator[tuple[Columns, ReadReport]]:
+    """Yield what processes read, in order, of so many spans at most that nobody waited for."""
+    pending: deque[AsyncResult[tuple[Columns, ReadReport]]] = deque()
+    for span in spans:
+        pending.append(pool.apply_async(_read_span, (span,)))
+        if len(pending) == most:
+            yield pending.popleft().get()
+    while pending:
+        yield pending.popleft().get()
+
+
+def _gathered(activities: Iterable[Columns]) -> Iterator[Columns]:
+    """Join blocks to pieces that are worth counting."""
+    blocks: list[Columns] = []
+    for columns in activities:
+        blocks.append(columns)
+        if sum(map(len, blocks)) >= SHARE_EVENTS:
+            yield Columns.joined(blocks)
+            blocks = []
+    yield Columns.joined(blocks)
 
 
 def _ignore_interrupts() -> None:

@@ -1,0 +1,157 @@
+"""Counting activities by person and job: what it takes is bounded by the tally, not by the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.model import ActivityTally, TimeArray, TimeWindow
+
+PORTION_EVENTS = 1 << 24
+"""At least so many activities are counted at once, which bounds the memory that they take."""
+
+SHARE_EVENTS = 1 << 17
+"""A portion is counted in shares of so many, whose columns fit the processor's cache."""
+
+_MAX_SHARES = 256
+_SAMPLED = 100
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Activities as parallel columns."""
+
+    user_ids: NDArray[np.integer]
+    job_ids: NDArray[np.integer]
+    kinds: NDArray[np.uint8]
+    timestamps: TimeArray
+
+    @classmethod
+    def joined(cls, parts: Sequence[Columns]) -> Columns:
+        """Put columns behind each other."""
+        if not parts:
+            no_ids = np.empty(0, dtype=np.int64)
+            return cls(no_ids, no_ids, np.empty(0, dtype=np.uint8), np.empty(0))
+        return cls(*map(np.concatenate, zip(*(part.columns for part in parts), strict=True)))
+
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """The columns as `ActivityTally.from_events` takes them."""
+        return self.user_ids, self.job_ids, self.kinds, self.timestamps
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def take(self, rows: slice | NDArray[Any]) -> Columns:
+        """Return some of the rows: a stretch, those of a mask, or those at positions."""
+        return Columns(*(column[rows] for column in self.columns))
+
+    def narrowed(self) -> Columns:
+        """Return the same with ids in half the room, where they fit."""
+        return Columns(_narrow(self.user_ids), _narrow(self.job_ids), self.kinds, self.timestamps)
+
+    def within(self, window: TimeWindow) -> Columns:
+        """Return what lies in a time window."""
+        return self if window.is_unbounded else self.take(window.contains(self.timestamps))
+
+    def dealt(self, bounds: NDArray[np.integer]) -> list[Columns]:
+        """Deal the rows out by ranges of people.
+
+        Args:
+            bounds: fewer than 256 ids, ascending, at which the next range begins.
+        """
+        owners = np.searchsorted(bounds, self.user_ids, side="right").astype(np.uint8)
+        ordered = self.take(np.argsort(owners, kind="stable"))
+        ends = np.cumsum(np.bincount(owners, minlength=len(bounds) + 1))
+        return [ordered.take(slice(*ends_)) for ends_ in pairwise([0, *ends.tolist()])]
+
+
+class Counting:
+    """A tally that grows by activities, a portion at a time.
+
+    Args:
+        threads: count.
+        tally: what was counted before.
+    """
+
+    def __init__(self, threads: int, tally: ActivityTally | None = None) -> None:
+        self._threads = threads
+        self._pieces: list[Columns] = []
+        self._events = 0
+        # Each for a range of people, ascending
+        self._tallies = [] if tally is None else [tally]
+
+    def add(self, activities: Columns) -> None:
+        """Count activities, sooner or later."""
+        self._pieces.append(activities)
+        self._events += len(activities)
+        # With a tally as large as the portions, all are put together only a few times
+        if self._events >= max(PORTION_EVENTS, sum(map(len, self._tallies))):
+            self._count()
+
+    def tally(self) -> ActivityTally:
+        """Return the tally of all, and begin anew."""
+        if self._events or not self._tallies:
+            self._count()
+        if len(self._tallies) == 1:
+            return self._tallies.pop()
+        return ActivityTally.in_a_row(self._tallies)
+
+    def _count(self) -> None:
+        """Add the pieces to the tally; both are given up on the way.
+
+        People are dealt out to shares that fit the processor's cache, which is faster than to count
+        them all at once even for one thread; several take one share after the other.
+        """
+        pieces, tallies = self._pieces, self._tallies
+        self._pieces, self._tallies = [], []
+        rows = self._events + sum(map(len, tallies))
+        self._events = 0
+        bounds = _bounds([*pieces, *tallies], min(_MAX_SHARES, rows // SHARE_EVENTS + 1))
+        with ThreadPoolExecutor(self._threads) as pool:
+            dealt = list(pool.map(lambda piece: piece.dealt(bounds), pieces))
+            pieces.clear()
+            earlier = _cut(tallies, bounds)
+            tallies.clear()
+
+            def count(share: int) -> ActivityTally:
+                columns = Columns.joined([piece[share] for piece in dealt])
+                parts = [*earlier[share], ActivityTally.from_events(*columns.columns)]
+                earlier[share].clear()
+                return ActivityTally.merged(parts)
+
+            self._tallies = list(pool.map(count, range(len(earlier))))
+
+
+def _bounds(parts: Sequence[Columns | ActivityTally], shares: int) -> NDArray[np.integer]:
+    """Return the ids at which the people of every share but the first begin."""
+    if shares == 1:
+        return np.empty(0, dtype=np.int64)
+    some = np.concatenate([part.user_ids[::_SAMPLED] for part in parts])
+    bounds: NDArray[np.integer] = np.quantile(
+        some, np.linspace(0, 1, shares + 1)[1:-1], method="lower"
+    )
+    return bounds
+
+
+def _cut(
+    tallies: Sequence[ActivityTally], bounds: NDArray[np.integer]
+) -> list[list[ActivityTally]]:
+    """Cut tallies at the ids at which shares begin."""
+    cut: list[list[ActivityTally]] = [[] for _ in range(len(bounds) + 1)]
+    for tally in tallies:
+        places = [0, *np.searchsorted(tally.user_ids, bounds).tolist(), len(tally)]
+        for share, (start, end) in enumerate(pairwise(places)):
+            if start < end:
+                cut[share].append(tally.stretch(start, end))
+    return cut
+
+
+def _narrow(ids: NDArray[np.integer]) -> NDArray[np.integer]:
+    return ids.astype(np.int32) if ids.max(initial=0) <= np.iinfo(np.int32).max else ids
