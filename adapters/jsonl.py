@@ -69,7 +69,10 @@ BLOCK_BYTES = 512 << 10
 """Lines are decoded in blocks whose objects fit the processor's cache."""
 
 SPAN_BYTES = 32 << 20
-"""A plain file of several such spans is read by as many processes as there are processors."""
+"""A plain file of many such spans is read by as many processes as there are processors."""
+
+_FEWEST_SPANS = 4
+"""Of fewer, the lines are counted before other processes have started."""
 
 LIVE_ACTIVITIES = "activities.live.jsonl"
 """What jobrec itself records, beside the owner's file, in the same form."""
@@ -856,7 +859,7 @@ def _spans(path: Path) -> list[_Span]:
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4)
-        if size <= SPAN_BYTES or any(head.startswith(magic) for magic in _MAGIC):
+        if size < _FEWEST_SPANS * SPAN_BYTES or any(head.startswith(magic) for magic in _MAGIC):
             return []
         cuts = [0]
         while cuts[-1] < size:

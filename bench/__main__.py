@@ -15,6 +15,7 @@ from bench import (
     employers,
     fields,
     ingest,
+    ingest_large,
     ingest_sizes,
     load,
     memory,
@@ -30,6 +31,7 @@ from bench.report import DOCUMENT, FIGURES, Report, machine_facts, update_docume
 _BENCHES: dict[str, Callable[..., Report]] = {
     "ingest": ingest.run,
     "ingest-sizes": ingest_sizes.run,
+    "ingest-large": ingest_large.run,
     "train": train.run,
     "serving": serving.run,
     "load": load.run,

@@ -20,10 +20,7 @@ _SCALE, _QUICK_SCALE = 26.2, 0.5
 
 def run(scratch: Path, *, quick: bool) -> Report:
     """Measure jobrec against the straightforward way, and against the fastest one known."""
-    path = data.demo(scratch, _QUICK_SCALE if quick else _SCALE) / "activities.jsonl"
-    # Of this set only the activities are read; the rest is as large again
-    for other in ("jobs.jsonl", "users.jsonl"):
-        (path.parent / other).unlink(missing_ok=True)
+    path = activities(scratch, quick=quick)
     lines = data.warm(path)
     repetitions = 2 if quick else 3
     results = measure(
@@ -76,6 +73,15 @@ def run(scratch: Path, *, quick: bool) -> Report:
             Finding(f"peak memory, {_NAIVE} / {_JOBREC}", naive.peak_bytes / ours.peak_bytes),
         ],
     )
+
+
+def activities(scratch: Path, *, quick: bool) -> Path:
+    """Return the file of activities that is read."""
+    path = data.demo(scratch, _QUICK_SCALE if quick else _SCALE) / "activities.jsonl"
+    # Of this set only the activities are read; the rest is as large again
+    for other in ("jobs.jsonl", "users.jsonl"):
+        (path.parent / other).unlink(missing_ok=True)
+    return path
 
 
 def jobrec(folder: str) -> Outcome:
