@@ -74,27 +74,29 @@ class Counting:
 
     Args:
         threads: count.
-        tally: what was counted before.
+        tallies: what was counted before; given up on the way.
     """
 
-    def __init__(self, threads: int, tally: ActivityTally | None = None) -> None:
+    def __init__(self, threads: int, tallies: list[ActivityTally] | None = None) -> None:
         self._threads = threads
         self._pieces: list[Columns] = []
         self._events = 0
-        # Each for a range of people, ascending
-        self._tallies = [] if tally is None else [tally]
+        self._tallies = tallies or []
+        # Otherwise all people of a tally come before all of the next
+        self._is_behind = len(self._tallies) != 1
 
     def add(self, activities: Columns) -> None:
         """Count activities, sooner or later."""
         self._pieces.append(activities)
+        self._is_behind = True
         self._events += len(activities)
         # With a tally as large as the portions, all are put together only a few times
         if self._events >= max(PORTION_EVENTS, sum(map(len, self._tallies))):
             self._count()
 
     def tally(self) -> ActivityTally:
-        """Return the tally of all, and begin anew."""
-        if self._events or not self._tallies:
+        """Return the tally of all; to be asked for once."""
+        if self._is_behind:
             self._count()
         if len(self._tallies) == 1:
             return self._tallies.pop()
@@ -107,7 +109,7 @@ class Counting:
         them all at once even for one thread; several take one share after the other.
         """
         pieces, tallies = self._pieces, self._tallies
-        self._pieces, self._tallies = [], []
+        self._pieces, self._tallies, self._is_behind = [], [], False
         rows = self._events + sum(map(len, tallies))
         self._events = 0
         people = [*(piece.user_ids for piece in pieces), *(tally.user_ids for tally in tallies)]

@@ -144,15 +144,53 @@ class JsonlActivityLog(ActivityLog):
         self, window: TimeWindow, on_progress: OnProgress
     ) -> tuple[ActivityTally, ReadReport]:
         """Count the activities in a window; see the port."""
-        path = find_file(self._folder, "activities")
-        live = self._folder / LIVE_ACTIVITIES
         counting = Counting(self._processes)
-        reports = [self._count(path, self._tolerance, window, counting, on_progress)]
-        if live.is_file():
-            # A few lines, of which a killed writer may have left one half, must not stop trainings
-            tolerance = replace(self._tolerance, max_rejected=1)
-            reports.append(self._count(live, tolerance, window, counting, on_progress))
-        return counting.tally(), ReadReport.joined(reports)
+        read = self.count(counting, window, on_progress, {})
+        return counting.tally(), ReadReport.joined([file.report for file in read])
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether reading stops at the first bad line."""
+        return self._tolerance.strict
+
+    def files(self) -> list[Path]:
+        """Return the files of the log, of which jobrec's own may be missing.
+
+        Raises:
+            DatasetMissing: the owner's is.
+        """
+        live = self._folder / LIVE_ACTIVITIES
+        owners = find_file(self._folder, "activities")
+        return [owners, live] if live.is_file() else [owners]
+
+    def count(
+        self,
+        counting: Counting,
+        window: TimeWindow,
+        on_progress: OnProgress,
+        covered: Mapping[str, Covered],
+    ) -> list[Covered]:
+        """Count the activities in a window, but for those that were counted before.
+
+        Args:
+            covered: what was counted before, by the name of its file; these are plain ones.
+
+        Returns:
+            what is covered now of each of the `files`.
+
+        Raises:
+            DataError: the log cannot be used.
+        """
+        read = []
+        for path in self.files():
+            tolerance = self._tolerance
+            if path.name == LIVE_ACTIVITIES:
+                # A few lines, of which a killed writer may have left one half, must not stop
+                # trainings
+                tolerance = replace(tolerance, max_rejected=1)
+            before = covered.get(path.name, Covered(path, 0, ReadReport(path.name)))
+            read.append(self._count(path, tolerance, window, counting, on_progress, before))
+        return read
 
     def _count(
         self,
@@ -161,47 +199,68 @@ class JsonlActivityLog(ActivityLog):
         window: TimeWindow,
         counting: Counting,
         on_progress: OnProgress,
-    ) -> ReadReport:
-        reached = 0
-
-        def tell(done: int, total: int) -> None:
-            nonlocal reached
-            reached = done
-            on_progress(done, total)
-
-        lines = _Lines(path, _ACTIVITY, tolerance, tell)
-        outside = 0
-        for columns in self._columns(path, lines):
+        before: Covered,
+    ) -> Covered:
+        span = None if is_compressed(path) else _Span(path, before.bytes, path.stat().st_size)
+        lines = _Lines(path, _ACTIVITY, tolerance, on_progress, span, before.report)
+        outside = before.report.outside
+        for columns in self._columns(lines, span):
             inside = columns.within(window)
             outside += len(columns) - len(inside)
             counting.add(inside)
-        return replace(lines.report(outside=outside), read_to=read_mark(path, reached))
+        end, mark = (0, {}) if span is None else (span.end, read_mark(path, span.end))
+        return Covered(path, end, replace(lines.report(outside=outside), read_to=mark))
 
-    def _columns(self, path: Path, lines: _Lines[_ActivityRow]) -> Iterator[Columns]:
-        spans = _spans(path) if self._processes > 1 else []
-        if not spans:
+    def _columns(self, lines: _Lines[_ActivityRow], span: _Span | None) -> Iterator[Columns]:
+        spans = _spans(span) if span is not None and self._processes > 1 else []
+        if len(spans) < _FEWEST_SPANS:
             yield from _gathered(_activities(lines))
             return
         # Spawned, not forked: other threads of this process may hold locks
         context = multiprocessing.get_context("spawn")
         with context.Pool(self._processes, _ignore_interrupts) as pool:
-            for span, (columns, report) in zip(
+            for part, (columns, report) in zip(
                 spans, _in_turn(pool, spans, _AHEAD * self._processes), strict=True
             ):
-                lines.absorb(report, span)
+                lines.absorb(report, part.end)
                 yield columns
         lines.check_share()
 
 
+class Covered(NamedTuple):
+    """What was read of a file.
+
+    Attributes:
+        path: of the file.
+        bytes: from its beginning; 0 of a compressed one.
+        report: the account of the lines.
+    """
+
+    path: Path
+    bytes: int
+    report: ReadReport
+
+
+def is_compressed(path: Path) -> bool:
+    """Tell whether a file is, by its first bytes.
+
+    Raises:
+        DatasetMissing: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(tuple(_MAGIC))
+    except OSError as error:
+        raise DatasetMissing(f"cannot read {path}: {error}") from error
+
+
 def read_mark(path: Path, reached: int) -> dict[str, Any]:
-    """Return what is kept of how far a plain file was read; nothing of a compressed one.
+    """Return what is kept of how far a plain file was read.
 
     Args:
         reached: bytes read; a last line without its end is not counted in.
     """
     with path.open("rb") as file:
-        if any(file.read(4).startswith(magic) for magic in _MAGIC):
-            return {}
         end = last_line_end(file, 0, reached)
         return {path.name: {"bytes": end, "before": fingerprint(file, end)}}
 
@@ -621,7 +680,12 @@ def _user_shape(withheld: frozenset[str]) -> _Shape[Any]:
 
 
 class _Lines(Generic[Row]):
-    """The rows of one file, block by block, and the account of its lines."""
+    """The rows of one file, block by block, and the account of its lines.
+
+    Args:
+        span: what to read of a plain file; None reads a file whole.
+        before: the account of the lines before the span.
+    """
 
     def __init__(
         self,
@@ -630,6 +694,7 @@ class _Lines(Generic[Row]):
         tolerance: Tolerance,
         on_progress: OnProgress,
         span: _Span | None = None,
+        before: ReadReport | None = None,
     ) -> None:
         self._path = path
         self._shape = shape
@@ -637,9 +702,9 @@ class _Lines(Generic[Row]):
         self._on_progress = on_progress
         self._span = span
         self._decoder = msgspec.json.Decoder(shape.row)
-        self._read = 0
-        self._rejected: Counter[str] = Counter()
-        self._first: dict[str, RejectedLine] = {}
+        self._read = before.read if before else 0
+        self._rejected = Counter(before.rejected if before else {})
+        self._first = dict(before.first if before else {})
 
     def __iter__(self) -> Iterator[list[Row]]:
         """Yield lists of rows.
@@ -665,8 +730,8 @@ class _Lines(Generic[Row]):
         """Count good lines that were read elsewhere."""
         self._read += lines
 
-    def absorb(self, report: ReadReport, span: _Span) -> None:
-        """Add the account of the span that follows what was read so far.
+    def absorb(self, report: ReadReport, end: int) -> None:
+        """Add the account of a span that follows what was read so far, and ends there.
 
         Raises:
             LineRejected: a line is bad and the tolerance is strict.
@@ -680,7 +745,7 @@ class _Lines(Generic[Row]):
         self._read += report.read
         self._rejected.update(report.rejected)
         self._first = {**first, **self._first}
-        self._on_progress(span.end, span.path.stat().st_size)
+        self._on_progress(end, end if self._span is None else self._span.end)
 
     def check_share(self) -> None:
         """Stop where too many lines were bad.
@@ -854,21 +919,17 @@ class _Span(NamedTuple):
     end: int
 
 
-def _spans(path: Path) -> list[_Span]:
-    """Cut a plain file into spans at line ends; a compressed file is not cut."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4)
-        if size < _FEWEST_SPANS * SPAN_BYTES or any(head.startswith(magic) for magic in _MAGIC):
-            return []
-        cuts = [0]
-        while cuts[-1] < size:
-            file.seek(min(size, cuts[-1] + SPAN_BYTES) - 1)
+def _spans(whole: _Span) -> list[_Span]:
+    """Cut a span at line ends."""
+    cuts = [whole.start]
+    with whole.path.open("rb") as file:
+        while cuts[-1] < whole.end:
+            file.seek(min(whole.end, cuts[-1] + SPAN_BYTES) - 1)
             while (piece := file.read(BLOCK_BYTES)) and b"\n" not in piece:
                 pass
-            behind = len(piece) - piece.find(b"\n") - 1 if piece else 0
-            cuts.append(file.tell() - behind)
-    return [_Span(path, *cut) for cut in pairwise(cuts)]
+            behind = len(piece) - piece.find(b"\n") - 1
+            cuts.append(min(whole.end, file.tell() - behind) if piece else whole.end)
+    return [_Span(whole.path, *cut) for cut in pairwise(cuts)]
 
 
 def _read_span(span: _Span) -> tuple[Columns, ReadReport]:
@@ -938,7 +999,7 @@ def _line_blocks(path: Path, on_progress: OnProgress, span: _Span | None) -> Ite
     carry = b""
     is_skipping = False
     is_start = span is None or span.start == 0
-    for chunk in _chunks(path, on_progress) if span is None else _span_chunks(span):
+    for chunk in _chunks(path, on_progress) if span is None else _span_chunks(span, on_progress):
         data = carry + chunk
         if is_start:
             data = data.removeprefix(b"\xef\xbb\xbf")
@@ -979,11 +1040,15 @@ def _chunks(path: Path, on_progress: OnProgress) -> Iterator[bytes]:
         raise DatasetMissing(f"cannot read {path}: {error}") from error
 
 
-def _span_chunks(span: _Span) -> Iterator[bytes]:
+def _span_chunks(span: _Span, on_progress: OnProgress) -> Iterator[bytes]:
     try:
         with span.path.open("rb") as file:
             file.seek(span.start)
+            if span.start:
+                # There may be nothing new
+                on_progress(span.start, span.end)
             while chunk := file.read(min(BLOCK_BYTES, span.end - file.tell())):
+                on_progress(file.tell(), span.end)
                 yield chunk
     except OSError as error:
         raise DatasetMissing(f"cannot read {span.path}: {error}") from error

@@ -31,7 +31,10 @@ def run(scratch: Path, *, quick: bool) -> Report:
                 _NAIVE, calling(json_and_dict, str(path)), warm_ups=0, repetitions=repetitions
             ),
             Candidate(
-                _TIMED, calling(json_and_dict_with_times, str(path)), repetitions=repetitions
+                _TIMED,
+                calling(json_and_dict_with_times, str(path)),
+                warm_ups=0,
+                repetitions=repetitions,
             ),
         ]
     )

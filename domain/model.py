@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
@@ -17,7 +18,7 @@ from domain.errors import InputError
 from domain.names import employer_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 IdArray = NDArray[np.int64]
 IndexArray = NDArray[np.int64]
@@ -226,6 +227,23 @@ class ActivityTally:
     def stretch(self, start: int, end: int) -> ActivityTally:
         """Return the pairs from one place to before another, without copying them."""
         return ActivityTally(*(getattr(self, column.name)[start:end] for column in fields(self)))
+
+    def without_erased(self, erased_at: Callable[[IdArray], TimeArray]) -> ActivityTally:
+        """Leave out what people did up to their erasure, and what they did at an unknown time.
+
+        Somebody who was erased and came back is somebody else. A pair that reaches over the erasure
+        is left out whole, since its counts cannot be told apart.
+
+        Args:
+            erased_at: tells when people were erased; see `Catalog.erased_at`.
+        """
+        is_first = np.concatenate([[True], self.user_ids[1:] != self.user_ids[:-1]])[: len(self)]
+        people = erased_at(self.user_ids[is_first])
+        if np.isnan(people).all():
+            return self
+        erased = people[np.cumsum(is_first) - 1]
+        # Never later for an unknown time
+        return self.select(np.isnan(erased) | (self.first_at > erased))
 
     def shares_pairs_with(self, other: ActivityTally) -> BoolArray:
         """Tell which pairs the other tally holds too, shape (pairs,)."""

@@ -22,6 +22,8 @@ from adapters.jsonl import (
     find_file,
     read_employer_notes,
 )
+from adapters.kept_log import KeptActivityLog
+from adapters.kept_tally import KeptTally
 from adapters.live_log import JsonlRecentActivities
 from adapters.lmdb_catalog import LmdbCatalog
 from adapters.runs import SqliteTrainingRuns
@@ -341,8 +343,11 @@ class Container(containers.DeclarativeContainer):
     activity_log: providers.Provider[JsonlActivityLog] = providers.ThreadSafeSingleton(
         JsonlActivityLog, settings.provided.data, tolerance, providers.Callable(available_cores)
     )
+    kept_tally: providers.Provider[KeptTally] = providers.ThreadSafeSingleton(
+        KeptTally, settings.provided.state.joinpath.call("tally")
+    )
     recent: providers.Provider[RecentActivities] = providers.ThreadSafeSingleton(
-        JsonlRecentActivities, settings.provided.data
+        JsonlRecentActivities, settings.provided.data, kept_tally
     )
     dataset: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
         JsonlCatalog, settings.provided.data, tolerance, settings.provided.withheld
@@ -430,7 +435,14 @@ class Container(containers.DeclarativeContainer):
     training: providers.Provider[Training] = providers.ThreadSafeSingleton(
         Training,
         runs=runs,
-        log=activity_log,
+        log=providers.Factory(
+            KeptActivityLog,
+            activity_log,
+            kept_tally,
+            catalog.provided.erasures,
+            catalog.provided.erased_at,
+            providers.Callable(available_cores),
+        ),
         catalog=catalog,
         trainer=trainer,
         make_trainer=providers.Object(_trainer_by),
