@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from domain.model import ActivityTally, TimeArray, TimeWindow
+
+T = TypeVar("T")
 
 PORTION_EVENTS = 1 << 24
 """At least so many activities are counted at once, which bounds the memory that they take."""
@@ -21,6 +24,8 @@ SHARE_EVENTS = 1 << 17
 
 _MAX_SHARES = 256
 _CELL_BITS = 16
+# Where the system can, room is made at once rather than page by page
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
 _SAMPLED = 100
 
 
@@ -57,6 +62,10 @@ class Columns:
         """Return the same with ids in half the room, where they fit."""
         return Columns(_narrow(self.user_ids), _narrow(self.job_ids), self.kinds, self.timestamps)
 
+    def settled(self) -> Columns:
+        """Return a copy in room that the system has back when it is given up."""
+        return Columns(*map(_in_own_pages, self.columns))
+
     def within(self, window: TimeWindow) -> Columns:
         """Return what lies in a time window."""
         return self if window.is_unbounded else self.take(window.contains(self.timestamps))
@@ -64,7 +73,7 @@ class Columns:
     def dealt(self, ranges: _Ranges) -> list[Columns]:
         """Deal the rows out by ranges of people."""
         owners = ranges.owners(self.user_ids)
-        ordered = self.take(np.argsort(owners, kind="stable"))
+        ordered = self.take(np.argsort(owners, kind="stable")).settled()
         ends = np.cumsum(np.bincount(owners, minlength=len(ranges.bounds) + 1))
         return [ordered.take(slice(*ends_)) for ends_ in pairwise([0, *ends.tolist()])]
 
@@ -87,7 +96,7 @@ class Counting:
 
     def add(self, activities: Columns) -> None:
         """Count activities, sooner or later."""
-        self._pieces.append(activities)
+        self._pieces.append(activities.settled())
         self._is_behind = True
         self._events += len(activities)
         # With a tally as large as the portions, all are put together only a few times
@@ -98,8 +107,6 @@ class Counting:
         """Return the tally of all; to be asked for once."""
         if self._is_behind:
             self._count()
-        if len(self._tallies) == 1:
-            return self._tallies.pop()
         return ActivityTally.in_a_row(self._tallies)
 
     def _count(self) -> None:
@@ -116,18 +123,42 @@ class Counting:
         ranges = _Ranges.of(people, min(_MAX_SHARES, rows // SHARE_EVENTS + 1))
         people.clear()
         with ThreadPoolExecutor(self._threads) as pool:
-            dealt = list(pool.map(lambda piece: piece.dealt(ranges), pieces))
-            pieces.clear()
-            earlier = _cut(tallies, ranges.bounds)
-            tallies.clear()
+            dealt = list(pool.map(lambda piece: piece.dealt(ranges), _given_up(pieces)))
+            earlier = _cut(_given_up(tallies), ranges.bounds)
 
             def count(share: int) -> ActivityTally:
                 columns = Columns.joined([piece[share] for piece in dealt])
                 parts = [*earlier[share], ActivityTally.from_events(*columns.columns)]
                 earlier[share].clear()
-                return ActivityTally.merged(parts)
+                return _settled(ActivityTally.merged(parts))
 
             self._tallies = list(pool.map(count, range(len(earlier))))
+
+
+def _given_up(items: list[T]) -> Iterator[T]:
+    """Yield items, of which nobody else holds one any more."""
+    items.reverse()
+    while items:
+        yield items.pop()
+
+
+def _settled(tally: ActivityTally) -> ActivityTally:
+    """Return a share's tally in the least room, which the system has back when it is given up."""
+    return ActivityTally(
+        _in_own_pages(_narrow(tally.user_ids)),
+        _in_own_pages(_narrow(tally.job_ids)),
+        _in_own_pages(tally.counts),
+        _in_own_pages(tally.first_at),
+        _in_own_pages(tally.last_at),
+    )
+
+
+def _in_own_pages(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy that no allocator keeps room of: of thousands of arrays that is gigabytes."""
+    pages = mmap.mmap(-1, max(1, array.nbytes), flags=_PRIVATE)
+    own = np.frombuffer(pages, array.dtype, array.size).reshape(array.shape)
+    own[...] = array
+    return own
 
 
 @dataclass(frozen=True)
@@ -174,7 +205,7 @@ class _Ranges:
 
 
 def _cut(
-    tallies: Sequence[ActivityTally], bounds: NDArray[np.integer]
+    tallies: Iterable[ActivityTally], bounds: NDArray[np.integer]
 ) -> list[list[ActivityTally]]:
     """Cut tallies at the ids at which shares begin."""
     cut: list[list[ActivityTally]] = [[] for _ in range(len(bounds) + 1)]

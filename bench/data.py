@@ -60,6 +60,15 @@ def activity_log(folder: str) -> ActivityLog:
     return Container(settings=settings).activity_log()
 
 
+def training_log(folder: str, state: str) -> ActivityLog:
+    """Return what a training reads the dataset by, wired as the service wires it."""
+    from graphql_api.container import Container
+    from graphql_api.settings import Settings
+
+    settings = Settings(data=Path(folder), state=Path(state))  # type: ignore[call-arg] # pydantic fills in the rest
+    return Container(settings=settings).training_log()
+
+
 def warm(path: Path) -> int:
     """Read a file once, so that the system has it in memory, and return how many lines it has."""
     lines = 0

@@ -206,10 +206,15 @@ class ActivityTally:
 
         All people of one come before all of the next.
         """
-        names = [column.name for column in fields(cls)]
-        columns = {name: [getattr(part, name) for part in parts] for name in names}
+        columns = {
+            column.name: [getattr(part, column.name) for part in parts] for column in fields(cls)
+        }
         parts.clear()
-        return cls(*(np.concatenate(columns.pop(name)) for name in names))
+        return cls(
+            np.concatenate(columns.pop("user_ids"), dtype=np.int64),
+            np.concatenate(columns.pop("job_ids"), dtype=np.int64),
+            *(np.concatenate(columns.pop(name)) for name in ("counts", "first_at", "last_at")),
+        )
 
     def __len__(self) -> int:
         return len(self.user_ids)

@@ -44,6 +44,7 @@ from domain.employers import UNTYPED, EmployerTypes
 from domain.errors import DatasetMissing, InputError, SnapshotCorrupt, TrainingError
 from domain.model import FloatArray
 from domain.ports import (
+    ActivityLog,
     Arrays,
     Catalog,
     CatalogImport,
@@ -432,17 +433,18 @@ class Container(containers.DeclarativeContainer):
     employer_learning: providers.Provider[EmployerLearning] = providers.ThreadSafeSingleton(
         _employer_learning, settings, catalog, tolerance
     )
+    training_log: providers.Provider[ActivityLog] = providers.ThreadSafeSingleton(
+        KeptActivityLog,
+        activity_log,
+        kept_tally,
+        catalog.provided.erasures,
+        catalog.provided.erased_at,
+        providers.Callable(available_cores),
+    )
     training: providers.Provider[Training] = providers.ThreadSafeSingleton(
         Training,
         runs=runs,
-        log=providers.Factory(
-            KeptActivityLog,
-            activity_log,
-            kept_tally,
-            catalog.provided.erasures,
-            catalog.provided.erased_at,
-            providers.Callable(available_cores),
-        ),
+        log=training_log,
         catalog=catalog,
         trainer=trainer,
         make_trainer=providers.Object(_trainer_by),
