@@ -81,6 +81,7 @@ ActivityColumns = tuple[NDArray[Any], ...]
 """User ids, job ids, kinds and epoch seconds (NaN where unknown), each of shape (activities,)."""
 
 MAX_LINE_BYTES = 16 << 20
+_LONGEST_PAUSE = 63
 _FINGERPRINTED = 1 << 10
 _FEW_LINES = 64
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
@@ -901,13 +902,20 @@ def _activities(lines: _Lines[_ActivityRow]) -> Iterator[Columns]:
 
     Raises as iterating over lines does.
     """
+    pause = left = 0
     for block in lines.blocks():
-        uniform = uniform_lines.decoded(block)
-        if uniform is None:
-            yield _columns_of(lines.rows(block)).narrowed()
-        else:
+        uniform = None if left else uniform_lines.decoded(block)
+        if uniform is not None:
+            pause = 0
             lines.pass_over(len(uniform.kinds))
             yield Columns(*uniform).narrowed()
+            continue
+        if left:
+            left -= 1
+        else:
+            # Where many lines are odd, to try in vain shall cost little
+            pause = left = min(2 * pause + 1, _LONGEST_PAUSE)
+        yield _columns_of(lines.rows(block)).narrowed()
     lines.check_share()
 
 

@@ -488,6 +488,8 @@ def good_line(job: int | str, user: int | str, kind: str, **more: Any) -> bytes:
 # one file as long as they are taken for one another: TestABadLine says so
 GOOD_LINES = [
     good_line(1, 1, "impression", timestamp=5),
+    good_line(1, 1, "apply", timestamp=1_700_000_000),
+    good_line(7, 1, "redirect", timestamp=1_700_000_000.25),
     good_line(1, 1, "redirect", timestamp=2.5),
     good_line(2, "1", "apply", extra=["ü", {"}{": 1}]),
     good_line("9223372036854775807", 3, "impression", timestamp=None),

