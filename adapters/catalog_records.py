@@ -132,6 +132,15 @@ class Hashes:
         return places
 
 
+def erasures_named(erased: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return a name for who was erased when, empty where nobody was; in order of their hashes."""
+    digest = None
+    for hash_, at in erased:
+        digest = digest or hashlib.sha256()
+        digest.update(b"%d %b %d %b" % (len(hash_), hash_, len(at), at))
+    return "" if digest is None else digest.hexdigest()
+
+
 def _ticks(moment: datetime | None) -> int | None:
     return None if moment is None else (moment - _EPOCH) // _TICK
 

@@ -14,13 +14,13 @@ import multiprocessing
 import signal
 import threading
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import pairwise
+from multiprocessing.pool import AsyncResult, Pool
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Generic, Literal, NamedTuple, Protocol, TypeVar
@@ -30,6 +30,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from adapters import uniform_lines
+from adapters.counting import SHARE_EVENTS, Columns, Counting
 from adapters.job_index import JobIndex, JobRow
 from domain.employers import Amendments, EmployerNotes, EmployerProfile
 from domain.errors import DatasetMissing, LineRejected, TooManyRejected
@@ -45,7 +47,6 @@ from domain.model import (
     JobFilter,
     ReadReport,
     RejectedLine,
-    TimeArray,
     TimeWindow,
     User,
 )
@@ -64,11 +65,14 @@ from domain.tastes import Taste
 
 _log = logging.getLogger(__name__)
 
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 512 << 10
 """Lines are decoded in blocks whose objects fit the processor's cache."""
 
 SPAN_BYTES = 32 << 20
-"""A plain file of several such spans is read by as many processes as there are processors."""
+"""A plain file of many such spans is read by as many processes as there are processors."""
+
+_FEWEST_SPANS = 4
+"""Of fewer, the lines are counted before other processes have started."""
 
 LIVE_ACTIVITIES = "activities.live.jsonl"
 """What jobrec itself records, beside the owner's file, in the same form."""
@@ -77,17 +81,12 @@ ActivityColumns = tuple[NDArray[Any], ...]
 """User ids, job ids, kinds and epoch seconds (NaN where unknown), each of shape (activities,)."""
 
 MAX_LINE_BYTES = 16 << 20
+_LONGEST_PAUSE = 63
 _FINGERPRINTED = 1 << 10
 _FEW_LINES = 64
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
-PORTION_EVENTS = 1 << 24
-"""Activities are counted in portions of so many, which bounds the memory they take."""
-
-SHARE_EVENTS = 1 << 19
-"""A portion is counted in shares of so many, whose columns fit the processor's cache."""
-
-_MAX_SHARES = 256
-_SAMPLED = 100
+_AHEAD = 2
+"""Each process reads so many spans at most before they are counted."""
 
 
 @dataclass(frozen=True)
@@ -146,76 +145,123 @@ class JsonlActivityLog(ActivityLog):
         self, window: TimeWindow, on_progress: OnProgress
     ) -> tuple[ActivityTally, ReadReport]:
         """Count the activities in a window; see the port."""
-        path = find_file(self._folder, "activities")
+        counting = Counting(self._processes)
+        read = self.count(counting, window, on_progress, {})
+        return counting.tally(), ReadReport.joined([file.report for file in read])
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether reading stops at the first bad line."""
+        return self._tolerance.strict
+
+    def files(self) -> list[Path]:
+        """Return the files of the log, of which jobrec's own may be missing.
+
+        Raises:
+            DatasetMissing: the owner's is.
+        """
         live = self._folder / LIVE_ACTIVITIES
-        parts = [self._tally_of(path, self._tolerance, window, on_progress)]
-        if live.is_file():
-            # A few lines, of which a killed writer may have left one half, must not stop trainings
-            tolerance = replace(self._tolerance, max_rejected=1)
-            parts.append(self._tally_of(live, tolerance, window, on_progress))
-        tallies, reports = zip(*parts, strict=True)
-        return ActivityTally.merged(tallies), ReadReport.joined(reports)
+        owners = find_file(self._folder, "activities")
+        return [owners, live] if live.is_file() else [owners]
 
-    def _tally_of(
-        self, path: Path, tolerance: Tolerance, window: TimeWindow, on_progress: OnProgress
-    ) -> tuple[ActivityTally, ReadReport]:
-        reached = 0
+    def count(
+        self,
+        counting: Counting,
+        window: TimeWindow,
+        on_progress: OnProgress,
+        covered: Mapping[str, Covered],
+    ) -> list[Covered]:
+        """Count the activities in a window, but for those that were counted before.
 
-        def tell(done: int, total: int) -> None:
-            nonlocal reached
-            reached = done
-            on_progress(done, total)
+        Args:
+            covered: what was counted before, by the name of its file; these are plain ones.
 
-        lines = _Lines(path, _ACTIVITY, tolerance, tell)
-        tally: ActivityTally | None = None
-        pieces: list[_Columns] = []
-        outside = 0
+        Returns:
+            what is covered now of each of the `files`.
 
-        def counted() -> ActivityTally:
-            portion = _counted(pieces, self._processes)
-            return portion if tally is None else ActivityTally.merged([tally, portion])
+        Raises:
+            DataError: the log cannot be used.
+        """
+        read = []
+        for path in self.files():
+            tolerance = self._tolerance
+            if path.name == LIVE_ACTIVITIES:
+                # A few lines, of which a killed writer may have left one half, must not stop
+                # trainings
+                tolerance = replace(tolerance, max_rejected=1)
+            before = covered.get(path.name, Covered(path, 0, ReadReport(path.name)))
+            read.append(self._count(path, tolerance, window, counting, on_progress, before))
+        return read
 
-        for columns in self._columns(path, lines):
+    def _count(
+        self,
+        path: Path,
+        tolerance: Tolerance,
+        window: TimeWindow,
+        counting: Counting,
+        on_progress: OnProgress,
+        before: Covered,
+    ) -> Covered:
+        span = None if is_compressed(path) else _Span(path, before.bytes, path.stat().st_size)
+        lines = _Lines(path, _ACTIVITY, tolerance, on_progress, span, before.report)
+        outside = before.report.outside
+        for columns in self._columns(lines, span):
             inside = columns.within(window)
             outside += len(columns) - len(inside)
-            pieces.append(inside)
-            if sum(map(len, pieces)) >= PORTION_EVENTS:
-                tally = counted()
-        whole = counted()
-        report = replace(lines.report(outside=outside), read_to=read_mark(path, reached))
-        return whole, report
+            counting.add(inside)
+        end, mark = (0, {}) if span is None else (span.end, read_mark(path, span.end))
+        return Covered(path, end, replace(lines.report(outside=outside), read_to=mark))
 
-    def _columns(self, path: Path, lines: _Lines[_ActivityRow]) -> Iterator[_Columns]:
-        spans = _spans(path) if self._processes > 1 else []
-        if spans:
-            # Spawned, not forked: other threads of this process may hold locks
-            context = multiprocessing.get_context("spawn")
-            with context.Pool(self._processes, _ignore_interrupts) as pool:
-                for span, (columns, report) in zip(
-                    spans, pool.imap(_read_span, spans), strict=True
-                ):
-                    lines.absorb(report, span)
-                    yield columns
-            lines.check_share()
+    def _columns(self, lines: _Lines[_ActivityRow], span: _Span | None) -> Iterator[Columns]:
+        spans = _spans(span) if span is not None and self._processes > 1 else []
+        if len(spans) < _FEWEST_SPANS:
+            yield from _gathered(_activities(lines))
             return
-        blocks: list[_Columns] = []
-        for rows in lines:
-            blocks.append(_Columns.of(rows))
-            if sum(map(len, blocks)) >= SHARE_EVENTS:
-                yield _Columns.joined(blocks)
-                blocks = []
-        yield _Columns.joined(blocks)
+        # Spawned, not forked: other threads of this process may hold locks
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(self._processes, _ignore_interrupts) as pool:
+            for part, (columns, report) in zip(
+                spans, _in_turn(pool, spans, _AHEAD * self._processes), strict=True
+            ):
+                lines.absorb(report, part.end)
+                yield columns
+        lines.check_share()
+
+
+class Covered(NamedTuple):
+    """What was read of a file.
+
+    Attributes:
+        path: of the file.
+        bytes: from its beginning; 0 of a compressed one.
+        report: the account of the lines.
+    """
+
+    path: Path
+    bytes: int
+    report: ReadReport
+
+
+def is_compressed(path: Path) -> bool:
+    """Tell whether a file is, by its first bytes.
+
+    Raises:
+        DatasetMissing: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(tuple(_MAGIC))
+    except OSError as error:
+        raise DatasetMissing(f"cannot read {path}: {error}") from error
 
 
 def read_mark(path: Path, reached: int) -> dict[str, Any]:
-    """Return what is kept of how far a plain file was read; nothing of a compressed one.
+    """Return what is kept of how far a plain file was read.
 
     Args:
         reached: bytes read; a last line without its end is not counted in.
     """
     with path.open("rb") as file:
-        if any(file.read(4).startswith(magic) for magic in _MAGIC):
-            return {}
         end = last_line_end(file, 0, reached)
         return {path.name: {"bytes": end, "before": fingerprint(file, end)}}
 
@@ -253,8 +299,8 @@ def read_activities(path: Path, start: int, end: int) -> Iterator[ActivityColumn
         DatasetMissing: the file cannot be read.
     """
     lines = _Lines(path, _ACTIVITY, Tolerance(max_rejected=1), nobody, _Span(path, start, end))
-    for rows in lines:
-        yield _Columns.of(rows).columns
+    for activities in _activities(lines):
+        yield activities.columns
     yield lines.report()
 
 
@@ -398,7 +444,7 @@ def read_targets(
         DataError: the file cannot be used.
     """
     lines = _Lines(path, _TARGETS, tolerance, on_progress)
-    pairs = _Columns.joined([_Columns.of_targets(rows) for rows in lines])
+    pairs = Columns.joined([_columns_of_targets(rows) for rows in lines])
     return ActivityTally.from_events(*pairs.columns), lines.report()
 
 
@@ -635,7 +681,12 @@ def _user_shape(withheld: frozenset[str]) -> _Shape[Any]:
 
 
 class _Lines(Generic[Row]):
-    """The rows of one file, block by block, and the account of its lines."""
+    """The rows of one file, block by block, and the account of its lines.
+
+    Args:
+        span: what to read of a plain file; None reads a file whole.
+        before: the account of the lines before the span.
+    """
 
     def __init__(
         self,
@@ -644,6 +695,7 @@ class _Lines(Generic[Row]):
         tolerance: Tolerance,
         on_progress: OnProgress,
         span: _Span | None = None,
+        before: ReadReport | None = None,
     ) -> None:
         self._path = path
         self._shape = shape
@@ -651,9 +703,9 @@ class _Lines(Generic[Row]):
         self._on_progress = on_progress
         self._span = span
         self._decoder = msgspec.json.Decoder(shape.row)
-        self._read = 0
-        self._rejected: Counter[str] = Counter()
-        self._first: dict[str, RejectedLine] = {}
+        self._read = before.read if before else 0
+        self._rejected = Counter(before.rejected if before else {})
+        self._first = dict(before.first if before else {})
 
     def __iter__(self) -> Iterator[list[Row]]:
         """Yield lists of rows.
@@ -663,12 +715,24 @@ class _Lines(Generic[Row]):
             LineRejected: a line is bad and the tolerance is strict.
             TooManyRejected: more lines are bad than the tolerance accepts.
         """
-        for block in _line_blocks(self._path, self._on_progress, self._span):
-            yield self._rows(block)
+        for block in self.blocks():
+            yield self.rows(block)
         self.check_share()
 
-    def absorb(self, report: ReadReport, span: _Span) -> None:
-        """Add the account of the span that follows what was read so far.
+    def blocks(self) -> Iterator[bytes]:
+        """Yield blocks of whole lines, for whoever counts them by `rows` or `pass_over`.
+
+        Raises:
+            DatasetMissing: the file cannot be read or is cut short.
+        """
+        return _line_blocks(self._path, self._on_progress, self._span)
+
+    def pass_over(self, lines: int) -> None:
+        """Count good lines that were read elsewhere."""
+        self._read += lines
+
+    def absorb(self, report: ReadReport, end: int) -> None:
+        """Add the account of a span that follows what was read so far, and ends there.
 
         Raises:
             LineRejected: a line is bad and the tolerance is strict.
@@ -682,7 +746,7 @@ class _Lines(Generic[Row]):
         self._read += report.read
         self._rejected.update(report.rejected)
         self._first = {**first, **self._first}
-        self._on_progress(span.end, span.path.stat().st_size)
+        self._on_progress(end, end if self._span is None else self._span.end)
 
     def check_share(self) -> None:
         """Stop where too many lines were bad.
@@ -709,7 +773,12 @@ class _Lines(Generic[Row]):
             first=dict(self._first),
         )
 
-    def _rows(self, block: bytes) -> list[Row]:
+    def rows(self, block: bytes) -> list[Row]:
+        """Return a block's rows, and count its lines.
+
+        Raises:
+            LineRejected: a line is bad and the tolerance is strict.
+        """
         rows = self._decoded(block)
         if rows is not None:
             self._read += len(rows)
@@ -724,12 +793,12 @@ class _Lines(Generic[Row]):
             ends_whole = block.endswith(b"\n")
             found = []
             for number, line in enumerate(lines, 1):
-                found += self._rows(line + b"\n" if ends_whole or number < len(lines) else line)
+                found += self.rows(line + b"\n" if ends_whole or number < len(lines) else line)
             return found
         middle = block.find(b"\n", len(block) // 2) + 1
         if not 0 < middle < len(block):
             middle = block.rfind(b"\n", 0, len(block) - 1) + 1
-        return self._rows(block[:middle]) + self._rows(block[middle:])
+        return self.rows(block[:middle]) + self.rows(block[middle:])
 
     def _decoded(self, block: bytes) -> list[Row] | None:
         """Return a row for each line, or None where a line needs a closer look."""
@@ -809,96 +878,45 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Activities as parallel columns."""
-
-    user_ids: NDArray[np.integer]
-    job_ids: NDArray[np.integer]
-    kinds: NDArray[np.uint8]
-    timestamps: TimeArray
-
-    @classmethod
-    def of(cls, rows: Sequence[_ActivityRow]) -> _Columns:
-        """Return decoded rows; digit strings become numbers, and None becomes NaN."""
-        return cls(
-            _narrow(np.array([row.user_id for row in rows], dtype=np.int64)),
-            _narrow(np.array([row.job_id for row in rows], dtype=np.int64)),
-            np.frombuffer(bytes([_KINDS[row.type] for row in rows]), dtype=np.uint8),
-            np.array([row.timestamp for row in rows], dtype=np.float64),
-        )
-
-    @classmethod
-    def of_targets(cls, rows: Sequence[_TargetsRow]) -> _Columns:
-        """Return an activity for each job that a person went on to; its kind does not matter."""
-        users = np.array([row.user_id for row in rows], dtype=np.int64)
-        jobs = np.array([job_id for row in rows for job_id in row.job_ids], dtype=np.int64)
-        kinds = np.full(len(jobs), ActivityKind.IMPRESSION, dtype=np.uint8)
-        times = np.full(len(jobs), np.nan)
-        return cls(np.repeat(users, [len(row.job_ids) for row in rows]), jobs, kinds, times)
-
-    @classmethod
-    def joined(cls, parts: Sequence[_Columns]) -> _Columns:
-        """Put columns behind each other."""
-        if not parts:
-            return cls.of(())
-        return cls(*map(np.concatenate, zip(*(part.columns for part in parts), strict=True)))
-
-    @property
-    def columns(self) -> tuple[NDArray[Any], ...]:
-        return self.user_ids, self.job_ids, self.kinds, self.timestamps
-
-    def __len__(self) -> int:
-        return len(self.user_ids)
-
-    def take(self, rows: slice | NDArray[Any]) -> _Columns:
-        """Return some of the rows: a stretch, those of a mask, or those at positions."""
-        return _Columns(*(column[rows] for column in self.columns))
-
-    def within(self, window: TimeWindow) -> _Columns:
-        """Return what lies in a time window."""
-        return self if window.is_unbounded else self.take(window.contains(self.timestamps))
-
-    def dealt(self, bounds: NDArray[np.integer]) -> list[_Columns]:
-        """Deal the rows out by ranges of people.
-
-        Args:
-            bounds: fewer than 256 ids, ascending, at which the next range begins.
-        """
-        owners = np.searchsorted(bounds, self.user_ids, side="right").astype(np.uint8)
-        ordered = self.take(np.argsort(owners, kind="stable"))
-        ends = np.cumsum(np.bincount(owners, minlength=len(bounds) + 1))
-        return [ordered.take(slice(*ends_)) for ends_ in pairwise([0, *ends.tolist()])]
+def _columns_of(rows: Sequence[_ActivityRow]) -> Columns:
+    """Return decoded rows; digit strings become numbers, and None becomes NaN."""
+    return Columns(
+        np.array([row.user_id for row in rows], dtype=np.int64),
+        np.array([row.job_id for row in rows], dtype=np.int64),
+        np.frombuffer(bytes([_KINDS[row.type] for row in rows]), dtype=np.uint8),
+        np.array([row.timestamp for row in rows], dtype=np.float64),
+    )
 
 
-def _counted(pieces: list[_Columns], threads: int) -> ActivityTally:
-    """Return the tally of all pieces, which are given up on the way.
+def _columns_of_targets(rows: Sequence[_TargetsRow]) -> Columns:
+    """Return an activity for each job that a person went on to; its kind does not matter."""
+    users = np.array([row.user_id for row in rows], dtype=np.int64)
+    jobs = np.array([job_id for row in rows for job_id in row.job_ids], dtype=np.int64)
+    kinds = np.full(len(jobs), ActivityKind.IMPRESSION, dtype=np.uint8)
+    times = np.full(len(jobs), np.nan)
+    return Columns(np.repeat(users, [len(row.job_ids) for row in rows]), jobs, kinds, times)
 
-    People are dealt out to shares that fit the processor's cache, which is faster than to count
-    them all at once even for one thread; several take one share after the other.
+
+def _activities(lines: _Lines[_ActivityRow]) -> Iterator[Columns]:
+    """Yield activities, block by block; where lines are not all alike, each is looked at.
+
+    Raises as iterating over lines does.
     """
-    shares = min(_MAX_SHARES, sum(map(len, pieces)) // SHARE_EVENTS + 1)
-    if shares == 1:
-        whole = _Columns.joined(pieces)
-        pieces.clear()
-        return ActivityTally.from_events(*whole.columns)
-    some = np.concatenate([piece.user_ids[::_SAMPLED] for piece in pieces])
-    bounds = np.quantile(some, np.linspace(0, 1, shares + 1)[1:-1], method="lower")
-    with ThreadPoolExecutor(threads) as pool:
-        dealt = list(pool.map(lambda piece: piece.dealt(bounds), pieces))
-        pieces.clear()
-
-        def count(share: int) -> ActivityTally:
-            columns = _Columns.joined([piece[share] for piece in dealt])
-            return ActivityTally.from_events(*columns.columns)
-
-        tallies = list(pool.map(count, range(shares)))
-    dealt.clear()
-    return ActivityTally.in_a_row(tallies)
-
-
-def _narrow(ids: NDArray[np.int64]) -> NDArray[np.integer]:
-    return ids.astype(np.int32) if ids.max(initial=0) <= np.iinfo(np.int32).max else ids
+    pause = left = 0
+    for block in lines.blocks():
+        uniform = None if left else uniform_lines.decoded(block)
+        if uniform is not None:
+            pause = 0
+            lines.pass_over(len(uniform.kinds))
+            yield Columns(*uniform).narrowed()
+            continue
+        if left:
+            left -= 1
+        else:
+            # Where many lines are odd, to try in vain shall cost little
+            pause = left = min(2 * pause + 1, _LONGEST_PAUSE)
+        yield _columns_of(lines.rows(block)).narrowed()
+    lines.check_share()
 
 
 class _Span(NamedTuple):
@@ -909,28 +927,45 @@ class _Span(NamedTuple):
     end: int
 
 
-def _spans(path: Path) -> list[_Span]:
-    """Cut a plain file into spans at line ends; a compressed file is not cut."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4)
-        if size <= SPAN_BYTES or any(head.startswith(magic) for magic in _MAGIC):
-            return []
-        cuts = [0]
-        while cuts[-1] < size:
-            file.seek(min(size, cuts[-1] + SPAN_BYTES) - 1)
+def _spans(whole: _Span) -> list[_Span]:
+    """Cut a span at line ends."""
+    cuts = [whole.start]
+    with whole.path.open("rb") as file:
+        while cuts[-1] < whole.end:
+            file.seek(min(whole.end, cuts[-1] + SPAN_BYTES) - 1)
             while (piece := file.read(BLOCK_BYTES)) and b"\n" not in piece:
                 pass
-            behind = len(piece) - piece.find(b"\n") - 1 if piece else 0
-            cuts.append(file.tell() - behind)
-    return [_Span(path, *cut) for cut in pairwise(cuts)]
+            behind = len(piece) - piece.find(b"\n") - 1
+            cuts.append(min(whole.end, file.tell() - behind) if piece else whole.end)
+    return [_Span(whole.path, *cut) for cut in pairwise(cuts)]
 
 
-def _read_span(span: _Span) -> tuple[_Columns, ReadReport]:
+def _read_span(span: _Span) -> tuple[Columns, ReadReport]:
     """Read a span in a process of its own; its line numbers begin at 1."""
     lines = _Lines(span.path, _ACTIVITY, Tolerance(max_rejected=1), nobody, span)
-    columns = _Columns.joined([_Columns.of(rows) for rows in lines])
-    return columns, lines.report()
+    return Columns.joined(list(_activities(lines))), lines.report()
+
+
+def _in_turn(pool: Pool, spans: Sequence[_Span], most: int) -> Iterator[tuple[Columns, ReadReport]]:
+    """Yield what processes read, in order, of so many spans at most that nobody waited for."""
+    pending: deque[AsyncResult[tuple[Columns, ReadReport]]] = deque()
+    for span in spans:
+        pending.append(pool.apply_async(_read_span, (span,)))
+        if len(pending) == most:
+            yield pending.popleft().get()
+    while pending:
+        yield pending.popleft().get()
+
+
+def _gathered(activities: Iterable[Columns]) -> Iterator[Columns]:
+    """Join blocks to pieces that are worth counting."""
+    blocks: list[Columns] = []
+    for columns in activities:
+        blocks.append(columns)
+        if sum(map(len, blocks)) >= SHARE_EVENTS:
+            yield Columns.joined(blocks)
+            blocks = []
+    yield Columns.joined(blocks)
 
 
 def _ignore_interrupts() -> None:
@@ -972,7 +1007,7 @@ def _line_blocks(path: Path, on_progress: OnProgress, span: _Span | None) -> Ite
     carry = b""
     is_skipping = False
     is_start = span is None or span.start == 0
-    for chunk in _chunks(path, on_progress) if span is None else _span_chunks(span):
+    for chunk in _chunks(path, on_progress) if span is None else _span_chunks(span, on_progress):
         data = carry + chunk
         if is_start:
             data = data.removeprefix(b"\xef\xbb\xbf")
@@ -1013,11 +1048,15 @@ def _chunks(path: Path, on_progress: OnProgress) -> Iterator[bytes]:
         raise DatasetMissing(f"cannot read {path}: {error}") from error
 
 
-def _span_chunks(span: _Span) -> Iterator[bytes]:
+def _span_chunks(span: _Span, on_progress: OnProgress) -> Iterator[bytes]:
     try:
         with span.path.open("rb") as file:
             file.seek(span.start)
+            if span.start:
+                # There may be nothing new
+                on_progress(span.start, span.end)
             while chunk := file.read(min(BLOCK_BYTES, span.end - file.tell())):
+                on_progress(file.tell(), span.end)
                 yield chunk
     except OSError as error:
         raise DatasetMissing(f"cannot read {span.path}: {error}") from error

@@ -22,6 +22,7 @@ from adapters.jsonl import (
     last_line_end,
     read_activities,
 )
+from adapters.kept_tally import KeptTally
 from domain.errors import ActivitiesUnavailable, DataError
 from domain.model import Activity, ActivityTally, IdArray, ReadReport
 from domain.ports import RecentActivities
@@ -48,10 +49,15 @@ class JsonlRecentActivities(RecentActivities):
     their sizes, and reading what is new. Where a file was cut short or exchanged, what it holds
     now cannot be told from what the model knows. The owner's file is then left alone until the
     next training; jobrec's own is followed from its beginning.
+
+    Args:
+        folder: of the dataset.
+        kept: a tally of these files, which tells of whoever is to be forgotten.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kept: KeptTally | None = None) -> None:
         self._folder = folder
+        self._kept = kept
         self._lock = threading.Lock()
         self._followed: list[tuple[Mapping[str, Any], tuple[_FollowedFile, ...]]] = []
 
@@ -110,6 +116,11 @@ class JsonlRecentActivities(RecentActivities):
 
     def forget(self, user_id: int, until: datetime) -> None:
         """Overwrite a person's lines with blanks; see the port. All others stay where they are."""
+        try:
+            if self._kept is not None:
+                self._kept.forget()
+        except OSError as error:
+            raise ActivitiesUnavailable(f"the tally cannot be removed: {error}") from error
         path = self._folder / LIVE_ACTIVITIES
         begins = re.compile(rb'^\{"user_id": %d,.*$' % user_id, re.MULTILINE)
         try:

@@ -35,6 +35,7 @@ from adapters.catalog_records import (
     as_text,
     digest_of,
     encode,
+    erasures_named,
     hashed,
 )
 from adapters.job_index import JobIndex
@@ -232,6 +233,13 @@ class LmdbCatalog(CatalogStore, CatalogImport):
                 if value is not None:
                     found[place] = np.frombuffer(value, np.float64)[0]
         return found
+
+    def erasures(self) -> str:
+        """Name the state of erasures; see the port."""
+        with self._reading() as view:
+            return erasures_named(
+                (key, view.raw("erased", key) or b"") for key in view.keys("erased")
+            )
 
     # Changing
 

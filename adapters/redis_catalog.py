@@ -39,6 +39,7 @@ from adapters.catalog_records import (
     as_text,
     digest_of,
     encode,
+    erasures_named,
     hashed,
 )
 from adapters.erasures import ErasureFile, Erasures
@@ -243,6 +244,11 @@ class RedisCatalog(CatalogStore, CatalogImport):
             for place in self._hashes.places(user_ids, state.erased, state.key):
                 found[place] = state.erased.get(hashed(int(user_ids[place]), state.key), np.nan)
         return found
+
+    def erasures(self) -> str:
+        """Name the state of erasures; see the port."""
+        erased = self._known().erased
+        return erasures_named((hash_, repr(at).encode()) for hash_, at in sorted(erased.items()))
 
     # Changing
 

@@ -228,7 +228,7 @@ class Training:
             },
         )
         tally, read = self._log.tally(run.request.window, progress.of(TrainingPhase.READING))
-        tally = _without_erased(tally, self._catalog)
+        tally = tally.without_erased(self._catalog.erased_at)
         interactions = self._scoring.interactions(tally)
         report = data_health(tally, interactions, read, self._catalog, self._clock())
         self._runs.update(run.id, data_report=report)
@@ -487,21 +487,6 @@ class _Progress:
             self._runs.update(self._run_id, phase=phase, step=step, total_steps=total)
 
         return tell
-
-
-def _without_erased(tally: ActivityTally, catalog: Catalog) -> ActivityTally:
-    """Leave out what people did up to their erasure, and what they did at an unknown time.
-
-    Somebody who was erased and came back is somebody else. A pair that reaches over the erasure
-    is left out whole, since its counts cannot be told apart.
-
-    Raises:
-        CatalogUnavailable: nobody can tell who was erased.
-    """
-    users, pairs = np.unique(tally.user_ids, return_inverse=True)
-    erased_at = catalog.erased_at(users)[pairs]
-    is_later = tally.first_at > erased_at  # never for an unknown time
-    return tally.select(np.isnan(erased_at) | is_later)
 
 
 def data_health(

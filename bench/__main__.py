@@ -15,6 +15,8 @@ from bench import (
     employers,
     fields,
     ingest,
+    ingest_large,
+    ingest_news,
     ingest_sizes,
     load,
     memory,
@@ -31,6 +33,8 @@ from bench.report import DOCUMENT, FIGURES, Report, machine_facts, update_docume
 _BENCHES: dict[str, Callable[..., Report]] = {
     "ingest": ingest.run,
     "ingest-sizes": ingest_sizes.run,
+    "ingest-large": ingest_large.run,
+    "ingest-news": ingest_news.run,
     "train": train.run,
     "serving": serving.run,
     "load": load.run,

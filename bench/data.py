@@ -35,6 +35,22 @@ def write(folder: str, scale: str) -> Outcome:
     return watch.outcome({})
 
 
+def multiply(activities: Path, folder: Path, copies: int) -> Path:
+    """Write an activity log of so many times the people, who do what others did, in its order.
+
+    Args:
+        copies: 1 to 90.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "activities.jsonl"
+    # Ids with other first digits are those of other people
+    prefixes = [b'"user_id":%d' % (10 + copy) for copy in range(copies)]
+    with activities.open("rb") as source, path.open("wb") as target:
+        while block := source.read(_CHUNK_BYTES) + source.readline():
+            target.writelines(block.replace(b'"user_id":', prefix) for prefix in prefixes)
+    return path
+
+
 def activity_log(folder: str) -> ActivityLog:
     """Return jobrec's reader of a dataset, wired as the service wires it."""
     from graphql_api.container import Container
@@ -42,6 +58,15 @@ def activity_log(folder: str) -> ActivityLog:
 
     settings = Settings(data=Path(folder))  # type: ignore[call-arg] # pydantic fills in the rest
     return Container(settings=settings).activity_log()
+
+
+def training_log(folder: str, state: str) -> ActivityLog:
+    """Return what a training reads the dataset by, wired as the service wires it."""
+    from graphql_api.container import Container
+    from graphql_api.settings import Settings
+
+    settings = Settings(data=Path(folder), state=Path(state))  # type: ignore[call-arg] # pydantic fills in the rest
+    return Container(settings=settings).training_log()
 
 
 def warm(path: Path) -> int:

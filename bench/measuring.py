@@ -14,12 +14,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from bench.child import Outcome
+
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,6 +39,8 @@ class Candidate:
             than what the function reports of itself.
         warm_ups: runs beforehand that do not count.
         repetitions: runs that count.
+        samples_memory: whether to look at the memory of all its processes together, some times a
+            second, which costs it a little time.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Candidate:
     whole_process: bool = False
     warm_ups: int = 1
     repetitions: int = 3
+    samples_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,10 @@ class Run:
         seconds: the time that counts.
         process_seconds: from the start of the process to its end.
         cpu_seconds: user and system time of the whole process, all threads.
-        peak_bytes: the most memory that was resident at once.
+        peak_bytes: the most memory that was resident at once, in its largest process.
         outcome: what the candidate's function reported, if it is one.
+        peak_of_all_bytes: the most that all its processes held together, as far as seen; pages
+            that they share count once (Pss). 0 where nobody looked.
     """
 
     seconds: float
@@ -61,6 +70,7 @@ class Run:
     cpu_seconds: float
     peak_bytes: int
     outcome: Outcome | None = None
+    peak_of_all_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,11 @@ class Result:
     def peak_bytes(self) -> int:
         """The highest of all runs."""
         return max(run.peak_bytes for run in self.runs)
+
+    @property
+    def peak_of_all_bytes(self) -> int:
+        """The highest of all runs."""
+        return max(run.peak_of_all_bytes for run in self.runs)
 
     @property
     def phases(self) -> dict[str, float]:
@@ -146,8 +161,9 @@ def run_once(candidate: Candidate, label: str = "") -> Run:
         command = [argument.replace("{fresh}", fresh) for argument in candidate.command]
         started = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        elapsed = time.perf_counter() - started
+        with _Sampling(process.pid if candidate.samples_memory else None) as sampling:
+            _, status, usage = os.wait4(process.pid, 0)
+            elapsed = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise RuntimeError(f"{candidate.name} ended with exit code {process.returncode}")
@@ -159,6 +175,7 @@ def run_once(candidate: Candidate, label: str = "") -> Run:
         # Kibibytes on Linux, bytes on macOS
         peak_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         outcome=outcome,
+        peak_of_all_bytes=sampling.most,
     )
     print(
         f"  {candidate.name}: {run.seconds:.2f} s, {run.peak_bytes / 1e6:,.0f} MB",
@@ -166,6 +183,42 @@ def run_once(candidate: Candidate, label: str = "") -> Run:
         flush=True,
     )
     return run
+
+
+class _Sampling:
+    """Looks at the memory of a process and its descendants until it is left; None is nobody."""
+
+    def __init__(self, process: int | None) -> None:
+        self.most = 0
+        self._process = process
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._process is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        if self._process is not None:
+            self._thread.join()
+
+    def _look(self) -> None:
+        while self._process is not None and not self._is_over.wait(_SECONDS_BETWEEN_LOOKS):
+            self.most = max(self.most, _memory_of_all(self._process))
+
+
+def _memory_of_all(process: int) -> int:
+    """Return the proportional bytes of a process and its descendants; one that ended has none."""
+    folder = Path(f"/proc/{process}")
+    try:
+        fields = (folder / "smaps_rollup").read_text().split()
+        children = (folder / f"task/{process}/children").read_text().split()
+        bytes_ = 1024 * int(fields[fields.index("Pss:") + 1])
+    except (OSError, ValueError):
+        return 0
+    return bytes_ + sum(_memory_of_all(int(child)) for child in children)
 
 
 def _outcome(path: Path) -> Outcome | None:

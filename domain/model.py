@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -16,7 +18,7 @@ from domain.errors import InputError
 from domain.names import employer_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 IdArray = NDArray[np.int64]
 IndexArray = NDArray[np.int64]
@@ -170,13 +172,11 @@ class ActivityTally:
         cells += np.asarray(kinds, dtype=np.uint8)[groups.order]
         shape = (len(groups.starts), len(ActivityKind))
         counts = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
-        times = np.asarray(timestamps, dtype=np.float64)[groups.order]
         return cls(
-            groups.firsts(users),
-            groups.firsts(jobs),
+            groups.firsts(users).astype(np.int64, copy=False),
+            groups.firsts(jobs).astype(np.int64, copy=False),
             _narrow(counts),
-            groups.reduce(np.fmin, times),
-            groups.reduce(np.fmax, times),
+            *groups.bounds(np.asarray(timestamps, dtype=np.float64)),
         )
 
     @classmethod
@@ -192,26 +192,28 @@ class ActivityTally:
 
         users, jobs = joined(lambda part: part.user_ids), joined(lambda part: part.job_ids)
         groups = _PairGroups.of(users, jobs)
-        counts = np.empty((len(groups.starts), len(ActivityKind)), dtype=np.uint32)
-        for kind in ActivityKind:
-            of_kind = joined(lambda part, kind=kind: part.counts[:, kind])  # type: ignore[misc] # mypy knows no defaults of lambdas
-            counts[:, kind] = groups.reduce(np.add, of_kind[groups.order].astype(np.uint32))
         return cls(
             groups.firsts(users),
             groups.firsts(jobs),
-            _narrow(counts),
-            groups.reduce(np.fmin, joined(lambda part: part.first_at)[groups.order]),
-            groups.reduce(np.fmax, joined(lambda part: part.last_at)[groups.order]),
+            groups.sums(joined(lambda part: part.counts)),
+            groups.combined(np.fmin, joined(lambda part: part.first_at)),
+            groups.combined(np.fmax, joined(lambda part: part.last_at)),
         )
 
     @classmethod
-    def in_a_row(cls, parts: Sequence[ActivityTally]) -> ActivityTally:
-        """Put tallies behind each other; all people of one come before all of the next."""
+    def in_a_row(cls, parts: list[ActivityTally]) -> ActivityTally:
+        """Put tallies behind each other, which are given up on the way, column by column.
+
+        All people of one come before all of the next.
+        """
+        columns = {
+            column.name: [getattr(part, column.name) for part in parts] for column in fields(cls)
+        }
+        parts.clear()
         return cls(
-            *(
-                np.concatenate([getattr(part, column.name) for part in parts])
-                for column in fields(cls)
-            )
+            np.concatenate(columns.pop("user_ids"), dtype=np.int64),
+            np.concatenate(columns.pop("job_ids"), dtype=np.int64),
+            *(np.concatenate(columns.pop(name)) for name in ("counts", "first_at", "last_at")),
         )
 
     def __len__(self) -> int:
@@ -226,6 +228,27 @@ class ActivityTally:
             self.first_at[chosen],
             self.last_at[chosen],
         )
+
+    def stretch(self, start: int, end: int) -> ActivityTally:
+        """Return the pairs from one place to before another, without copying them."""
+        return ActivityTally(*(getattr(self, column.name)[start:end] for column in fields(self)))
+
+    def without_erased(self, erased_at: Callable[[IdArray], TimeArray]) -> ActivityTally:
+        """Leave out what people did up to their erasure, and what they did at an unknown time.
+
+        Somebody who was erased and came back is somebody else. A pair that reaches over the erasure
+        is left out whole, since its counts cannot be told apart.
+
+        Args:
+            erased_at: tells when people were erased; see `Catalog.erased_at`.
+        """
+        is_first = np.concatenate([[True], self.user_ids[1:] != self.user_ids[:-1]])[: len(self)]
+        people = erased_at(self.user_ids[is_first])
+        if np.isnan(people).all():
+            return self
+        erased = people[np.cumsum(is_first) - 1]
+        # Never later for an unknown time
+        return self.select(np.isnan(erased) | (self.first_at > erased))
 
     def shares_pairs_with(self, other: ActivityTally) -> BoolArray:
         """Tell which pairs the other tally holds too, shape (pairs,)."""
@@ -314,9 +337,45 @@ class _PairGroups:
         """How many rows each pair has."""
         return np.diff(self.starts, append=len(self.order))
 
-    def firsts(self, ids: NDArray[Any]) -> IdArray:
-        """Return the id of each pair."""
-        return ids[self.order[self.starts]].astype(np.int64, copy=False)
+    def firsts(self, column: NDArray[Any]) -> NDArray[Any]:
+        """Return what stands in the first row of each pair."""
+        return column.take(self.order[self.starts], axis=0)
+
+    def bounds(self, times: TimeArray) -> tuple[TimeArray, TimeArray]:
+        """Return the first and the last time of each pair, NaN where all are unknown."""
+        if (times[1:] >= times[:-1]).all():
+            # As logs are written: a pair's rows keep their order
+            lasts = np.append(self.starts[1:], len(self.order))[: len(self.starts)] - 1
+            return self.firsts(times), times.take(self.order[lasts])
+        ordered = times[self.order]
+        return self.reduce(np.fmin, ordered), self.reduce(np.fmax, ordered)
+
+    def combined(self, ufunc: np.ufunc, column: NDArray[Any]) -> NDArray[Any]:
+        """Combine the rows of each pair, where most pairs have but one."""
+        combined = self.firsts(column)
+        is_shared, shared = self._shared
+        if len(shared.starts):
+            combined[is_shared] = shared.reduce(ufunc, column[shared.order])
+        return combined
+
+    def sums(self, counts: CountArray) -> CountArray:
+        """Add the rows of each pair up, where most pairs have but one."""
+        sums: CountArray = self.firsts(counts)
+        is_shared, shared = self._shared
+        if len(shared.starts):
+            of_shared = _narrow(shared.reduce(np.add, counts[shared.order].astype(np.uint32)))
+            sums = sums.astype(np.promote_types(sums.dtype, of_shared.dtype), copy=False)
+            sums[is_shared] = of_shared
+        return sums
+
+    @cached_property
+    def _shared(self) -> tuple[BoolArray, _PairGroups]:
+        """Which pairs have several rows, and these rows alone."""
+        lengths = self.lengths
+        is_shared = lengths > 1
+        starts = np.cumsum(lengths[is_shared])
+        order = self.order[np.repeat(is_shared, lengths)]
+        return is_shared, _PairGroups(order, starts - lengths[is_shared])
 
     def reduce(self, ufunc: np.ufunc, ordered: NDArray[Any]) -> NDArray[Any]:
         """Combine the ordered rows of each pair.
@@ -325,7 +384,7 @@ class _PairGroups:
         """
         if not len(self.starts):
             return ordered
-        combined: NDArray[Any] = ufunc.reduceat(ordered, self.starts)
+        combined: NDArray[Any] = ufunc.reduceat(ordered, self.starts, axis=0)
         return combined
 
 

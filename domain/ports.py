@@ -270,6 +270,16 @@ class Catalog(Protocol):
         """
         return np.full(len(user_ids), np.nan)
 
+    def erasures(self) -> str:
+        """Name the state of erasures: another whenever somebody is erased, or comes back.
+
+        It is empty where nobody is erased.
+
+        Raises:
+            CatalogUnavailable: the store does not answer.
+        """
+        return ""
+
 
 class Change(StrEnum):
     """What became of an item that a catalogue was told to change."""
@@ -323,6 +333,13 @@ class CatalogStore(Catalog, Protocol):
 
         Returns:
             shape (n,), epoch seconds, NaN for those who were not.
+        """
+
+    @abstractmethod
+    def erasures(self) -> str:
+        """Name the state of erasures: another whenever somebody is erased, or comes back.
+
+        It is empty where nobody is erased.
         """
 
 

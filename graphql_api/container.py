@@ -21,6 +21,8 @@ from adapters.jsonl import (
     find_file,
     read_employer_notes,
 )
+from adapters.kept_log import KeptActivityLog
+from adapters.kept_tally import KeptTally
 from adapters.live_log import JsonlRecentActivities
 from adapters.lmdb_catalog import LmdbCatalog
 from adapters.runs import SqliteTrainingRuns
@@ -37,6 +39,7 @@ from domain.employers import UNTYPED, EmployerTypes
 from domain.errors import DatasetMissing, InputError, SnapshotCorrupt, TrainingError
 from domain.model import FloatArray
 from domain.ports import (
+    ActivityLog,
     Arrays,
     Catalog,
     CatalogImport,
@@ -353,8 +356,11 @@ class Container(containers.DeclarativeContainer):
     activity_log: providers.Provider[JsonlActivityLog] = providers.ThreadSafeSingleton(
         JsonlActivityLog, settings.provided.data, tolerance, providers.Callable(available_cores)
     )
+    kept_tally: providers.Provider[KeptTally] = providers.ThreadSafeSingleton(
+        KeptTally, settings.provided.state.joinpath.call("tally")
+    )
     recent: providers.Provider[RecentActivities] = providers.ThreadSafeSingleton(
-        JsonlRecentActivities, settings.provided.data
+        JsonlRecentActivities, settings.provided.data, kept_tally
     )
     dataset: providers.Provider[JsonlCatalog] = providers.ThreadSafeSingleton(
         JsonlCatalog, settings.provided.data, tolerance, settings.provided.withheld
@@ -440,10 +446,18 @@ class Container(containers.DeclarativeContainer):
     employer_learning: providers.Provider[EmployerLearning] = providers.ThreadSafeSingleton(
         _employer_learning, settings, catalog, tolerance
     )
+    training_log: providers.Provider[ActivityLog] = providers.ThreadSafeSingleton(
+        KeptActivityLog,
+        activity_log,
+        kept_tally,
+        catalog.provided.erasures,
+        catalog.provided.erased_at,
+        providers.Callable(available_cores),
+    )
     training: providers.Provider[Training] = providers.ThreadSafeSingleton(
         Training,
         runs=runs,
-        log=activity_log,
+        log=training_log,
         catalog=catalog,
         trainer=trainer,
         make_trainer=providers.Object(_trainer_by),

@@ -340,6 +340,7 @@ class CatalogContract:
         catalog = self.editable([], [User(1)]).catalog
 
         assert np.isnan(catalog.erased_at(np.array([1, 2]))).tolist() == [True, True]
+        assert catalog.erasures() == ""
 
     def test_standing_aligns_with_the_jobs_asked_for(self) -> None:
         catalog = self.catalog_of(
@@ -529,6 +530,21 @@ class CatalogStoreContract:
         assert store.upsert_users([User(1)]) == [Change.CREATED]
         assert np.isnan(store.erased_at(np.array([1])))[0]
         assert store.revision != before
+
+    def test_whoever_is_erased_or_comes_back_gives_the_erasures_another_name(
+        self, store: CatalogStore
+    ) -> None:
+        names = [store.erasures()]
+        for erased, hour in ((1, 1), (2, 1), (2, 2)):
+            store.erase_users([erased], at(hour))
+            names.append(store.erasures())
+        store.upsert_users([User(1)])
+        names.append(store.erasures())
+        store.upsert_jobs([job(1)])
+        assert store.erasures() == names[-1]
+        assert len(set(names)) == 5
+        store.upsert_users([User(2)])
+        assert store.erasures() == ""
 
     def test_of_many_people_those_are_told_who_were_erased(self, store: CatalogStore) -> None:
         many = np.arange(1_500) * 3

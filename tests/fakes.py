@@ -275,6 +275,10 @@ class FakeCatalog(CatalogStore):
         self._answer()
         return np.array([self._erased.get(id_, math.nan) for id_ in user_ids.tolist()], np.float64)
 
+    def erasures(self) -> str:
+        self._answer()
+        return str(sorted(self._erased.items())) if self._erased else ""
+
     def _put(self, held: dict[int, T], items: Sequence[T]) -> list[Change]:
         self._answer()
         before = dict(held)

@@ -23,7 +23,7 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from adapters import jsonl
+from adapters import counting, jsonl
 from adapters.jsonl import (
     _ACTIVITY,
     _JOB,
@@ -48,7 +48,7 @@ from domain.model import ActivityKind, JobFilter, ReadReport, TimeWindow, User
 from domain.ports import nobody
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from domain.model import ActivityTally, Job
 
@@ -488,6 +488,8 @@ def good_line(job: int | str, user: int | str, kind: str, **more: Any) -> bytes:
 # one file as long as they are taken for one another: TestABadLine says so
 GOOD_LINES = [
     good_line(1, 1, "impression", timestamp=5),
+    good_line(1, 1, "apply", timestamp=1_700_000_000),
+    good_line(7, 1, "redirect", timestamp=1_700_000_000.25),
     good_line(1, 1, "redirect", timestamp=2.5),
     good_line(2, "1", "apply", extra=["ü", {"}{": 1}]),
     good_line("9223372036854775807", 3, "impression", timestamp=None),
@@ -539,7 +541,7 @@ def test_wherever_blocks_end_every_line_is_used_or_rejected_at_its_number(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jsonl, "BLOCK_BYTES", block_bytes)
-        patch.setattr(jsonl, "PORTION_EVENTS", portion_events)
+        patch.setattr(counting, "PORTION_EVENTS", portion_events)
         tally, report = read(folder)
 
     used = [json.loads(line) for line, cause in lines if cause is None]
@@ -568,7 +570,11 @@ class InThisProcess:
     """Stands in for `multiprocessing`: what its processes would do is done here."""
 
     def __init__(self, _processes: int, _prepare: object) -> None:
-        self.imap = map
+        pass
+
+    def apply_async(self, function: Callable[..., Any], arguments: tuple[Any]) -> SimpleNamespace:
+        found = function(*arguments)
+        return SimpleNamespace(get=lambda: found)
 
     def __enter__(self) -> Self:
         return self
@@ -1415,7 +1421,7 @@ class TestCountingInShares:
             )
         )
         at_once, _ = JsonlActivityLog(tmp_path).tally(TimeWindow(), nobody)
-        monkeypatch.setattr("adapters.jsonl.SHARE_EVENTS", share_events)
+        monkeypatch.setattr("adapters.counting.SHARE_EVENTS", share_events)
         in_shares, _ = JsonlActivityLog(tmp_path, processes=threads).tally(TimeWindow(), nobody)
         for column in fields(at_once):
             np.testing.assert_array_equal(
