@@ -16,6 +16,7 @@ from bench import (
     fields,
     ingest,
     ingest_sizes,
+    kernel,
     load,
     memory,
     plots,
@@ -37,6 +38,7 @@ _BENCHES: dict[str, Callable[..., Report]] = {
     "employers": employers.run,
     "fields": fields.run,
     "catalogue": catalogue.run,
+    "kernel": kernel.run,
 }
 
 

@@ -19,7 +19,7 @@ DOCUMENT = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "docs" / "benchmarks"
 """Where the figures of each bench are kept as JSON, and its plots."""
 
-_LIBRARIES = ("jobrec", "implicit", "msgspec", "numpy", "orjson", "pandas", "scipy")
+_LIBRARIES = ("jobrec", "faiss-cpu", "implicit", "msgspec", "numpy", "orjson", "pandas", "scipy")
 _INTRODUCTION = """\
 # Benchmarks
 
