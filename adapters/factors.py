@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapters.neighbours import Neighbourhood, Neighbours
 from adapters.remembered import Remembered
@@ -16,8 +18,17 @@ from domain.model import BoolArray, FloatArray, History, IndexArray, TimeArray
 from domain.ports import Arrays, FoldIn, Recommender
 from domain.ranking import Ranked, best
 
+CROSSOVER = 200_000
+"""With fewer jobs an index is not worth the time and the room that it takes: docs/kernel.md."""
+
 BLOCK_CELLS = 1 << 19
 """People are ranked in blocks whose scores fit the cache: 2 MiB of float32."""
+
+LEAST_PEOPLE = 8
+"""But so many at least, since all factors are read for each block."""
+
+FEW_JOBS = 1 << 13
+"""Of more jobs than are set apart, up to so many that may appear are scored by themselves."""
 
 SHORTLISTED_JOBS = 20_000
 """Of so many jobs those that may appear are set apart: some 15 ms and 15 MB of 7,000 jobs, once."""
@@ -56,6 +67,45 @@ class HalfStep:
         return cls(**{name: value for name, value in parameters.items() if name in known})
 
 
+class Finder(Protocol):
+    """Proposes some eligible jobs for one question after another."""
+
+    @property
+    @abstractmethod
+    def is_complete(self) -> bool:
+        """Whether all eligible jobs are proposed."""
+
+    @abstractmethod
+    def best(self, person: FloatArray, hidden: IndexArray) -> IndexArray:
+        """Return jobs that are likely the best for a person, neighbours left aside.
+
+        Args:
+            person: shape (factors,).
+            hidden: positions that must not be among them.
+        """
+
+    @abstractmethod
+    def alike(self, job: FloatArray, hidden: IndexArray) -> IndexArray:
+        """Return jobs that likely resemble a job of these factors most."""
+
+
+class Index(Protocol):
+    """Finds jobs without reading all of them, and may miss some."""
+
+    @property
+    @abstractmethod
+    def jobs(self) -> int:
+        """How many jobs it knows, the first of the model."""
+
+    @abstractmethod
+    def among(self, eligible: BoolArray, k: int) -> Finder | None:
+        """Return what proposes the best k of eligible jobs; None where exact lists serve better.
+
+        Args:
+            eligible: shape (jobs,).
+        """
+
+
 class FactorRecommender(Recommender, FoldIn):
     """Ranks by inner product of factors, and finds similar jobs by their cosine.
 
@@ -69,6 +119,7 @@ class FactorRecommender(Recommender, FoldIn):
         lift: shape (jobs,), what each job's score gains for everybody; None for nothing.
         neighbourhood: None where neighbours add nothing.
         learned: so many of the jobs, the first, make up Y'Y; the others came later. All at -1.
+        index: proposes candidates, which are scored as ever; None where all jobs are read.
 
     Raises:
         SnapshotCorrupt: the shapes or types do not fit together.
@@ -83,6 +134,7 @@ class FactorRecommender(Recommender, FoldIn):
         neighbourhood: Neighbourhood | None = None,
         *,
         learned: int = -1,
+        index: Index | None = None,
     ) -> None:
         for name, factors in (("user_factors", user_factors), ("job_factors", job_factors)):
             if factors.ndim != 2 or factors.dtype != np.float32:
@@ -105,6 +157,7 @@ class FactorRecommender(Recommender, FoldIn):
         self._lift = np.zeros(len(job_factors), dtype=np.float32) if lift is None else lift
         self._neighbourhood = neighbourhood
         self._learned = len(job_factors) if learned < 0 else learned
+        self._index = index
         self._norms: FloatArray = np.sqrt(np.einsum("jf,jf->j", job_factors, job_factors))
         self._longest = float(self._norms.max(initial=0.0))
         self._shortlists: Remembered[tuple[IndexArray, FactorRecommender]] = Remembered(_FILTERS)
@@ -141,6 +194,11 @@ class FactorRecommender(Recommender, FoldIn):
         """The factors of the jobs."""
         return self._jobs
 
+    @property
+    def index(self) -> Index | None:
+        """What proposes candidates, if anything does."""
+        return self._index
+
     def with_jobs(self, vectors: FloatArray) -> FactorRecommender:
         """Return the same with further jobs; see the port. The factors of jobs are copied."""
         learned = self._lift[: self._learned]
@@ -152,6 +210,7 @@ class FactorRecommender(Recommender, FoldIn):
             np.concatenate([self._lift, usual]),
             self._neighbourhood and self._neighbourhood.with_jobs(len(vectors)),
             learned=self._learned,
+            index=self._index,
         )
 
     def lifted(self, lift: FloatArray) -> FactorRecommender:
@@ -161,6 +220,12 @@ class FactorRecommender(Recommender, FoldIn):
     def beside(self, neighbourhood: Neighbourhood) -> FactorRecommender:
         """Return the same with other neighbours."""
         return FactorRecommender(self._users, self._jobs, self._step, self._lift, neighbourhood)
+
+    def indexed(self, index: Index) -> FactorRecommender:
+        """Return the same with an index of its jobs."""
+        return FactorRecommender(
+            *(self._users, self._jobs, self._step, self._lift, self._neighbourhood), index=index
+        )
 
     def lift(self, jobs: IndexArray) -> FloatArray:
         """Return what the scores of jobs gain for everybody; see the port."""
@@ -179,7 +244,10 @@ class FactorRecommender(Recommender, FoldIn):
         def gains(near: Neighbourhood, rows: slice) -> FloatArray:
             return near.of_users(users[rows])
 
-        return self._ranked(self._users[users], gains, k, eligible, excluded)
+        def done(near: Neighbourhood, row: int) -> NDArray[np.integer]:
+            return near.done_by(int(users[row]))
+
+        return self._ranked(self._users[users], gains, done, k, eligible, excluded)
 
     def fold_in(
         self,
@@ -198,7 +266,10 @@ class FactorRecommender(Recommender, FoldIn):
         def gains(near: Neighbourhood, rows: slice) -> FloatArray:
             return near.of_jobs([history.jobs for history in histories[rows]])
 
-        return self._ranked(factors, gains, k, eligible, excluded)
+        def done(_: Neighbourhood, row: int) -> NDArray[np.integer]:
+            return histories[row].jobs
+
+        return self._ranked(factors, gains, done, k, eligible, excluded)
 
     def contributions(self, history: History, jobs: IndexArray) -> TimeArray:
         """Tell what each job of a history adds to scores; see the port.
@@ -238,6 +309,7 @@ class FactorRecommender(Recommender, FoldIn):
         self,
         people: FloatArray,
         gains: Callable[[Neighbourhood, slice], FloatArray],
+        done: Callable[[Neighbourhood, int], NDArray[np.integer]],
         k: int,
         eligible: BoolArray,
         excluded: Sequence[IndexArray],
@@ -248,6 +320,7 @@ class FactorRecommender(Recommender, FoldIn):
             people: shape (people, factors).
             gains: returns what neighbours add for a stretch of people, shape (n, jobs), an array
                 that may be written to.
+            done: returns the jobs that one of them did.
 
         Raises:
             ValueError: there are not as many exclusions as people.
@@ -256,6 +329,35 @@ class FactorRecommender(Recommender, FoldIn):
             raise ValueError(f"{len(excluded)} exclusions are given for {len(people)} people")
         if k < 1 or not len(people) or not len(self._jobs):
             return [Ranked.nothing()] * len(people)
+        finder = self._finder(eligible, k)
+        if finder is None:
+            return self._all_ranked(people, gains, k, eligible, excluded)
+        late = self._late(eligible)
+        lists: list[Ranked] = []
+        for row, (person, hidden) in enumerate(zip(people, excluded, strict=True)):
+            gain = _NO_GAIN
+            if self._neighbourhood is not None:
+                gain = Gain(*self._neighbourhood.of_history(done(self._neighbourhood, row)))
+            own = self._proposed(finder, late, person, gain, k, eligible, hidden)
+            if own is None:
+                one = slice(row, row + 1)
+
+                def alone(near: Neighbourhood, _: slice, one: slice = one) -> FloatArray:
+                    return gains(near, one)
+
+                (own,) = self._all_ranked(people[one], alone, k, eligible, excluded[one])
+            lists.append(own)
+        return lists
+
+    def _all_ranked(
+        self,
+        people: FloatArray,
+        gains: Callable[[Neighbourhood, slice], FloatArray],
+        k: int,
+        eligible: BoolArray,
+        excluded: Sequence[IndexArray],
+    ) -> list[Ranked]:
+        """Rank jobs for people by reading all that are eligible."""
         owners = np.repeat(np.arange(len(people)), [len(own) for own in excluded])
         hidden = np.concatenate(excluded)
         shortlist = self._shortlist(eligible)
@@ -271,6 +373,69 @@ class FactorRecommender(Recommender, FoldIn):
             positions = found if shortlist is None else jobs[found]
             lists += [Ranked(positions[stretch], scores[stretch]) for stretch in stretches]
         return lists
+
+    def _finder(self, eligible: BoolArray, k: int) -> Finder | None:
+        """Return what proposes jobs, None where all are read."""
+        if len(eligible) > SHORTLISTED_JOBS and np.count_nonzero(eligible) <= FEW_JOBS:
+            return _Few(np.flatnonzero(eligible))
+        return None if self._index is None else self._index.among(eligible, k)
+
+    def _late(self, eligible: BoolArray) -> IndexArray:
+        """Return the eligible ones of the jobs that the index does not know."""
+        first = len(eligible) if self._index is None else self._index.jobs
+        return first + np.flatnonzero(eligible[first:])
+
+    def _proposed(
+        self,
+        finder: Finder,
+        late: IndexArray,
+        person: FloatArray,
+        gain: Gain,
+        k: int,
+        eligible: BoolArray,
+        hidden: IndexArray,
+    ) -> Ranked | None:
+        """Rank what is proposed, what neighbours add to, and late jobs; None where that is short.
+
+        Neighbours take nothing away, so the best of the rest are among what is proposed.
+        """
+        if not person.any():
+            return Ranked.nothing()
+        found = np.sort(finder.best(person, hidden))
+        if not finder.is_complete:
+            more = self._reaching(found, united(gain.jobs, late), person, gain, k)
+            more = more[eligible[more]]
+            found = united(found, more[np.isin(more, hidden, invert=True)])
+            if len(found) < k:
+                # Perhaps there are more among those that were not read
+                return None
+        return best(found, self._scores(found, person, gain), k)
+
+    def _reaching(
+        self, found: IndexArray, jobs: IndexArray, person: FloatArray, gain: Gain, k: int
+    ) -> IndexArray:
+        """Return those of other jobs that may reach the best k of those found.
+
+        Nothing of a product but the lengths is read: |y'x| is at most |y| |x|.
+        """
+        if len(found) < k:
+            return jobs
+        scores = self._scores(found, person, gain)
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        length = np.sqrt(person @ person)
+        most = self._norms[jobs] * length
+        error = ROUNDING * (self._longest * length + np.abs(least))
+        most += gain.of_jobs(jobs) + self._lift[jobs]
+        near: IndexArray = jobs[most + ROUNDING * np.abs(most) >= least - 2 * error]
+        return near
+
+    def _scores(self, jobs: IndexArray, person: FloatArray, gain: Gain) -> FloatArray:
+        """Return one person's scores of jobs, which ascend, as `_top` has them to the bit."""
+        scores: FloatArray = np.einsum(
+            "cf,cf->c", self._jobs[jobs], np.repeat(person[None], len(jobs), axis=0)
+        )
+        scores += gain.of_jobs(jobs) + self._lift[jobs]
+        return scores
 
     def _shortlist(self, eligible: BoolArray) -> tuple[IndexArray, FactorRecommender] | None:
         """Return the eligible jobs and a model of them alone; None where that is not kept."""
@@ -304,8 +469,8 @@ class FactorRecommender(Recommender, FoldIn):
             owners: shape (hidden,), rows of people, ascending.
             hidden: shape (hidden,), the jobs that these may not get.
         """
-        for_all = np.where(eligible, self._lift, np.float32(-np.inf))
-        height = max(1, BLOCK_CELLS // max(1, len(self._jobs)))
+        for_all = self._lift + _barred(eligible)
+        height = max(LEAST_PEOPLE, BLOCK_CELLS // max(1, len(self._jobs)))
         for start in range(0, len(people), height):
             rows = slice(start, start + height)
             factors = np.ascontiguousarray(people[rows])
@@ -327,12 +492,26 @@ class FactorRecommender(Recommender, FoldIn):
         own = self._jobs[job]
         if k < 1 or not own.any():
             return Ranked.nothing()
+        finder = self._finder(eligible, k)
+        if finder is not None:
+            itself = np.array([job])
+            found = np.sort(finder.alike(own, itself))
+            if not finder.is_complete:
+                late = self._late(eligible)
+                found = united(found, late[late != job])
+            found = found[self._norms[found] > 0]
+            if finder.is_complete or len(found) >= k:
+                return self._alike(job, found, k)
         with np.errstate(divide="ignore", invalid="ignore"):
             rough = (self._jobs @ own) / (self._norms * self._norms[job])
         rough[~eligible | (self._norms == 0)] = -np.inf
         rough[job] = -np.inf
         _, candidates = within_reach(rough[None], k, np.array([ROUNDING]))
-        others, this = self._jobs[candidates].astype(np.float64), own.astype(np.float64)
+        return self._alike(job, candidates, k)
+
+    def _alike(self, job: int, candidates: IndexArray, k: int) -> Ranked:
+        """Rank candidates by their cosine to a job."""
+        others, this = self._jobs[candidates].astype(np.float64), self._jobs[job].astype(np.float64)
         # One root of the product keeps vectors of one direction at exactly one cosine
         lengths = np.sqrt(np.einsum("jf,jf->j", others, others) * (this @ this))
         cosines = np.clip(others @ this / lengths, -1.0, 1.0)
@@ -372,6 +551,72 @@ class FactorRecommender(Recommender, FoldIn):
             exact,
             [slice(start, min(end, start + k)) for start, end in zip(starts, ends, strict=True)],
         )
+
+
+def is_large(model: Recommender) -> bool:
+    """Tell whether a model has so many jobs that an index of them is worth it."""
+    vectors = model.job_vectors
+    return vectors is not None and len(vectors) >= CROSSOVER
+
+
+@dataclass(frozen=True)
+class _Few(Finder):
+    """Proposes all jobs, which are few."""
+
+    jobs: IndexArray
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all eligible jobs are proposed: they are."""
+        return True
+
+    def best(self, person: FloatArray, hidden: IndexArray) -> IndexArray:  # noqa: ARG002 - the port's
+        """Return all but the hidden ones; see the port."""
+        return self.jobs[np.isin(self.jobs, hidden, invert=True)]
+
+    def alike(self, job: FloatArray, hidden: IndexArray) -> IndexArray:
+        """Return all but the hidden ones; see the port."""
+        return self.best(job, hidden)
+
+
+class Gain(NamedTuple):
+    """What neighbours add to one person's scores.
+
+    Attributes:
+        jobs: shape (n,), positions, ascending.
+        values: shape (n,), float32.
+    """
+
+    jobs: IndexArray
+    values: FloatArray
+
+    def of_jobs(self, jobs: IndexArray) -> FloatArray:
+        """Return what is added to the scores of jobs."""
+        found = np.zeros(len(jobs), dtype=np.float32)
+        if len(self.jobs):
+            places = np.minimum(np.searchsorted(self.jobs, jobs), len(self.jobs) - 1)
+            known = self.jobs[places] == jobs
+            found[known] = self.values[places[known]]
+        return found
+
+
+_NO_GAIN = Gain(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+
+
+def _barred(eligible: BoolArray) -> FloatArray:
+    """Return 0 for jobs that may appear and minus infinity for others.
+
+    By bits: branches that cannot be foretold would take ten times as long.
+    """
+    others = (eligible.view(np.uint8) - np.uint8(1)).view(np.int8).astype(np.int32)
+    others &= np.float32(-np.inf).view(np.int32)
+    return others.view(np.float32)
+
+
+def united(*parts: IndexArray) -> IndexArray:
+    """Return what is in any part, ascending; as `np.unique`, but faster for so little."""
+    both = np.sort(np.concatenate(parts))
+    return both[np.diff(both, prepend=-1) > 0]
 
 
 class _Block(NamedTuple):

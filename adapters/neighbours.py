@@ -151,6 +151,24 @@ class Neighbourhood:
         lengths = np.array([len(history) for history in histories], dtype=np.int64)
         return self._gains(np.concatenate([np.empty(0, dtype=np.int64), *histories]), lengths)
 
+    def done_by(self, user: int) -> NDArray[np.integer]:
+        """Return the jobs that somebody did."""
+        jobs: NDArray[np.integer] = self._indices[self._indptr[user] : self._indptr[user + 1]]
+        return jobs
+
+    def of_history(self, history: NDArray[np.integer]) -> tuple[IndexArray, FloatArray]:
+        """Return the jobs that gain for somebody who did jobs, ascending, and what they gain.
+
+        The same as of several people, to the bit, without work for each job that there is.
+        """
+        zeros = np.zeros(len(history), dtype=np.int64)
+        cells, cosines = self._cells(history, zeros)
+        jobs, places = np.unique(cells, return_inverse=True)
+        gains = np.zeros(len(jobs), dtype=np.float32)
+        np.add.at(gains, places, cosines)
+        gains *= self._weight / np.sqrt(np.float32(max(1, len(history))))
+        return jobs, gains
+
     def _gains(self, jobs: NDArray[np.integer], lengths: IndexArray) -> FloatArray:
         """Return the same for people who did so many of jobs that stand behind one another."""
         width = self._nearest.shape[1]

@@ -40,6 +40,7 @@ from domain.ports import (
     Catalog,
     Clock,
     ContentModel,
+    IndexJobs,
     KeyReused,
     Lease,
     MakeTrainer,
@@ -160,7 +161,9 @@ class Training:
         libraries: Mapping[str, str],
         content: ContentLearning | None = None,
         employers: EmployerLearning | None = None,
+        index_jobs: IndexJobs | None = None,
     ) -> None:
+        self._index_jobs = index_jobs
         self._content = content
         self._runs = runs
         self._log = log
@@ -238,6 +241,7 @@ class Training:
         recommender, content = self._learn(
             trainer, interactions, reading, progress.of(TrainingPhase.FITTING)
         )
+        index, of_index = self._index(recommender)
         employers = self._learn_employers(run, progress.of(TrainingPhase.EMPLOYERS))
         progress.of(TrainingPhase.WRITING)(0, 1)
         times = tally.time_range
@@ -252,12 +256,12 @@ class Training:
             seed=seed,
             scoring=asdict(self._scoring),
             trainer=trainer.parameters,
-            metrics=measured.candidate,
+            metrics={**measured.candidate, **of_index},
             libraries=self._libraries,
             read_to=read.read_to,
         )
         learned = {**recommender.arrays(), **({} if content is None else content.arrays())}
-        self._snapshots.write(manifest, {**interactions.arrays(), **learned, **employers})
+        self._snapshots.write(manifest, {**interactions.arrays(), **learned, **index, **employers})
         # From here on nobody can cancel the run
         progress.of(TrainingPhase.PROMOTING)(0, 1)
         refusals = self._promotion.refusals(
@@ -276,7 +280,7 @@ class Training:
             run.id,
             model_version=manifest.version,
             refusals=refusals,
-            metrics=measured.all,
+            metrics={**measured.all, **of_index},
             unmeasured=measured.obstacle,
         )
         promoted = not refusals or run.request.force
@@ -313,6 +317,19 @@ class Training:
     ) -> Recommender:
         on_progress(0, trainer.steps)
         return trainer.fit(interactions, self._learning.seed, on_progress)
+
+    def _index(self, recommender: Recommender) -> tuple[Arrays, Mapping[str, float]]:
+        """Return an index of the model's jobs and what was measured of it, if there is to be one.
+
+        Lists are made without rather than not at all: whatever goes wrong is told in the log.
+        """
+        if self._index_jobs is None:
+            return {}, {}
+        try:
+            return self._index_jobs(recommender, self._learning.seed)
+        except (JobrecError, MemoryError, RuntimeError):
+            _log.exception("no index of jobs could be built, so lists are found without")
+            return {}, {}
 
     def _learn_employers(self, run: TrainingRun, on_progress: OnProgress) -> Arrays:
         """Return what was learned of employers, for the snapshot; nothing where that failed.

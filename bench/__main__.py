@@ -18,6 +18,7 @@ from bench import (
     ingest_large,
     ingest_news,
     ingest_sizes,
+    kernel,
     load,
     memory,
     plots,
@@ -43,6 +44,7 @@ _BENCHES: dict[str, Callable[..., Report]] = {
     "employers": employers.run,
     "fields": fields.run,
     "catalogue": catalogue.run,
+    "kernel": kernel.run,
 }
 
 

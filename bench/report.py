@@ -19,7 +19,10 @@ DOCUMENT = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "docs" / "benchmarks"
 """Where the figures of each bench are kept as JSON, and its plots."""
 
-_LIBRARIES = ("jobrec", "duckdb", "implicit", "msgspec", "numpy", "orjson", "pandas", "scipy")
+_LIBRARIES = (
+    *("jobrec", "duckdb", "faiss-cpu", "implicit", "msgspec"),
+    *("numpy", "orjson", "pandas", "scipy"),
+)
 _INTRODUCTION = """\
 # Benchmarks
 

@@ -655,6 +655,12 @@ MakeRecipe = Callable[[Values], Recipe]
 MakeTrainer = Callable[[Mapping[str, Any]], Trainer]
 """Makes the trainer whose `parameters` these were."""
 
+IndexJobs = Callable[[Recommender, int], tuple[Arrays, Mapping[str, float]]]
+"""Makes an index of a model's jobs by a seed: arrays to store beside the model's, and measurements.
+
+No arrays where lists are better found without.
+"""
+
 LoadRecommender = Callable[[Mapping[str, Any], Arrays], Recommender]
 """Makes a recommender from its trainer's `parameters` and the arrays that its `arrays()` named."""
 

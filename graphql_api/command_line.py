@@ -187,6 +187,7 @@ _LEARNING = (
     "max_shrink",
     "employers",
     "employer_types",
+    "kernel",
 )
 
 _LISTS = ("unlisted", "max_per_employer", "diversity", "spread")
@@ -408,7 +409,7 @@ def _run_server(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - what
 
 
 @cli.command()
-@_options("data", "state", "catalog", "settings", *_LISTS)
+@_options("data", "state", "catalog", "settings", *_LISTS, "kernel")
 @click.argument("user_id", required=False)
 @_option("--users", type=click.File("r"), help="a file with an id a line, - for stdin")
 @_option("--out", type=click.Path(path_type=Path), help="write JSON lines here")
@@ -455,7 +456,7 @@ def recommend(
 
 
 @cli.command()
-@_options("data", "state", "catalog", "settings", "unlisted")
+@_options("data", "state", "catalog", "settings", "unlisted", "kernel")
 @click.argument("job_id")
 @_option("--first", default=10, show_default=True, help="length of the list")
 @_option("--json", "as_json", is_flag=True, help="print JSON instead of a table")

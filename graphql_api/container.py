@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -46,7 +47,9 @@ from domain.ports import (
     CatalogStore,
     Clock,
     EmployerLearner,
+    IndexJobs,
     ItemKind,
+    LoadRecommender,
     Optimizer,
     RecentActivities,
     Recipe,
@@ -62,7 +65,14 @@ from domain.trend import Trend
 from domain.variety import Variety
 from graphql_api.absent import absent
 from graphql_api.runtime import available_cores
-from graphql_api.settings import SHAPING, EmployerTyping, Settings, employers_extra_missing
+from graphql_api.settings import (
+    SHAPING,
+    EmployerTyping,
+    Kernel,
+    Settings,
+    ann_extra_missing,
+    employers_extra_missing,
+)
 from graphql_api.tokens import ApiTokens
 
 # It wires web frameworks, too, and so loads those that are installed: a tenth of a second and more
@@ -72,12 +82,16 @@ with absent("fast_depends", "fastapi", "starlette", "werkzeug", "yaml"):
 if TYPE_CHECKING:
     # Serving does without what only training and measuring need
     from adapters.als import AlsTrainer
+    from adapters.factors import FactorRecommender
     from adapters.neighbours import Neighbours
     from application.evaluating import Evaluating
     from application.tuning import Tuning
 
     # Learning does without the libraries that only serving needs
     from graphql_api.auth import Authenticator
+
+
+_log = logging.getLogger(__name__)
 
 
 def _now() -> datetime:
@@ -102,14 +116,63 @@ def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
     return _blended(als, neighbours, trend)
 
 
-def _recommender_by(parameters: Mapping[str, Any], arrays: Arrays) -> Recommender:
+def _recommender_by(kernel: Kernel, parameters: Mapping[str, Any], arrays: Arrays) -> Recommender:
     """Return what the trainer that a stored model's record names has learned."""
     # Commands that neither learn nor rank do without SciPy
     from adapters.factors import FactorRecommender
 
     if parameters["name"] not in _TRAINERS:
         raise SnapshotCorrupt(f"this release has no trainer {parameters['name']!r}")
-    return FactorRecommender.from_arrays(arrays, parameters)
+    exact = FactorRecommender.from_arrays(arrays, parameters)
+    return exact if kernel is Kernel.EXACT else _indexed(exact, kernel, arrays)
+
+
+def _indexed(exact: FactorRecommender, kernel: Kernel, arrays: Arrays) -> FactorRecommender:
+    """Return a model with the index that lies beside it, or as it is where that is of no use."""
+    if "index_probes" not in arrays:
+        if kernel is Kernel.APPROXIMATE:
+            _log.warning("the model has no index of its jobs, so exact lists are served")
+        return exact
+    from adapters.factors import is_large
+
+    if obstacle := ann_extra_missing():
+        _log.warning("the model's index is not used: %s", obstacle)
+        return exact
+    if kernel is Kernel.AUTO and not is_large(exact):
+        return exact
+    from adapters.approximate import JobIndex
+
+    try:
+        return exact.indexed(JobIndex.from_arrays(arrays))
+    except SnapshotCorrupt as error:
+        _log.warning("the model's index is not used: %s", error)
+        return exact
+
+
+def _loading(kernel: Kernel) -> LoadRecommender:
+    return partial(_recommender_by, kernel)
+
+
+def _index_jobs(settings: Settings) -> IndexJobs | None:
+    """Return what builds an index of a model's jobs, None where none is to be."""
+    if settings.kernel is Kernel.EXACT:
+        return None
+    threads = settings.threads or available_cores()
+
+    def index_jobs(recommender: Recommender, seed: int) -> tuple[Arrays, Mapping[str, float]]:
+        from adapters.factors import is_large
+
+        if settings.kernel is Kernel.AUTO and not is_large(recommender):
+            return {}, {}
+        if obstacle := ann_extra_missing():
+            _log.warning("so many jobs would be found faster with an index: %s", obstacle)
+            return {}, {}
+        # Models of usual size are learned without the library
+        from adapters.approximate import index_of
+
+        return index_of(recommender, seed, threads)
+
+    return index_jobs
 
 
 def _threads(settings: Settings) -> int:
@@ -420,7 +483,7 @@ class Container(containers.DeclarativeContainer):
     models: providers.Provider[Models] = providers.ThreadSafeSingleton(
         Models,
         snapshots,
-        providers.Object(_recommender_by),
+        providers.Callable(_loading, settings.provided.kernel),
         providers.Object(TextModel.from_arrays),
     )
     threads: providers.Provider[int] = providers.Callable(_threads, settings)
@@ -470,6 +533,7 @@ class Container(containers.DeclarativeContainer):
         libraries=providers.Callable(_libraries),
         content=content,
         employers=providers.Callable(_employer_phase, settings, employer_learning),
+        index_jobs=providers.Callable(_index_jobs, settings),
     )
     evaluating: providers.Provider[Evaluating] = providers.ThreadSafeSingleton(
         _evaluating,

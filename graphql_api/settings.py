@@ -71,6 +71,14 @@ class EmployerTyping(StrEnum):
     OFF = "off"
 
 
+class Kernel(StrEnum):
+    """How the best of all jobs are found."""
+
+    AUTO = "auto"
+    EXACT = "exact"
+    APPROXIMATE = "approximate"
+
+
 class Profile(StrEnum):
     """Whom a service is for."""
 
@@ -152,6 +160,20 @@ def _installed(typing: EmployerTyping) -> EmployerTyping:
     return typing
 
 
+def ann_extra_missing() -> str | None:
+    """Return what to say where the extra for the index is not installed, None if it is."""
+    if find_spec("faiss") is not None:
+        return None
+    return 'an index of jobs needs an extra: pip install "jobrec[ann]"'
+
+
+def _findable(kernel: Kernel) -> Kernel:
+    obstacle = ann_extra_missing() if kernel is Kernel.APPROXIMATE else None
+    if obstacle:
+        raise ValueError(obstacle)
+    return kernel
+
+
 class Settings(BaseSettings):
     """Everything that an owner may set; the variable of `port` is `JOBREC_PORT`.
 
@@ -206,6 +228,11 @@ class Settings(BaseSettings):
     )
     employer_types: Annotated[int, Field(ge=0, le=1_000)] = Field(
         0, description="how many types of employers; 0 leaves it to silhouette and stability"
+    )
+
+    kernel: Annotated[Kernel, AfterValidator(_findable)] = Field(
+        Kernel.AUTO,
+        description="how jobs are found: exact, approximate, or auto, by the size of the catalogue",
     )
 
     proxies: Annotated[

@@ -16,8 +16,10 @@ from adapters import factors as kernel
 from adapters.factors import FactorRecommender, HalfStep, within_reach
 from domain.errors import SnapshotCorrupt
 from domain.model import History
+from tests.kernels import KERNELS, Made, small_indices
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from domain.ranking import Ranked
 
 Rows = list[tuple[int, float]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_catalogues_have_an_index() -> Iterator[None]:
+    with small_indices():
+        yield
 
 
 def rows_of(ranked: Ranked) -> Rows:
@@ -62,6 +70,7 @@ def small_whole_numbers(draw: st.DrawFn, most_rows: int) -> FloatArray:
     return matrix
 
 
+@KERNELS
 @given(
     users=small_whole_numbers(most_rows=6),
     jobs=small_whole_numbers(most_rows=20),
@@ -71,7 +80,7 @@ def small_whole_numbers(draw: st.DrawFn, most_rows: int) -> FloatArray:
 )
 @settings(deadline=None, max_examples=200)
 def test_lists_are_those_of_brute_force_with_ties_by_job_whatever_the_block(
-    users: FloatArray, jobs: FloatArray, k: int, block_cells: int, data: st.DataObject
+    made: Made, users: FloatArray, jobs: FloatArray, k: int, block_cells: int, data: st.DataObject
 ) -> None:
     positions = st.sets(st.integers(0, max(0, len(jobs) - 1))) if len(jobs) else st.just(set())
     barred = data.draw(positions)
@@ -79,7 +88,8 @@ def test_lists_are_those_of_brute_force_with_ties_by_job_whatever_the_block(
     eligible = np.array([job not in barred for job in range(len(jobs))], dtype=np.bool_)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "BLOCK_CELLS", block_cells)
-        lists = FactorRecommender(users, jobs).recommend(
+        patch.setattr(kernel, "LEAST_PEOPLE", 1)
+        lists = made(FactorRecommender(users, jobs)).recommend(
             np.arange(len(users)),
             k,
             eligible,
@@ -121,16 +131,17 @@ def test_what_is_within_reach_holds_the_best_of_a_full_sort(
         assert (scores[found] > -np.inf).all()
 
 
+@KERNELS
 @pytest.mark.parametrize("width", [1, 5, 13, 64, 100])
 @pytest.mark.parametrize("k", [1, 10, 77])
 def test_equal_jobs_are_ordered_by_id_though_a_matrix_product_rounds_them_apart(
-    width: int, k: int
+    made: Made, width: int, k: int
 ) -> None:
     random = np.random.default_rng(width)
     kinds = random.standard_normal((40, width)).astype(np.float32)
     jobs = kinds[random.integers(0, len(kinds), 1_500)]
     users = random.standard_normal((30, width)).astype(np.float32)
-    lists = FactorRecommender(users, jobs).recommend(
+    lists = made(FactorRecommender(users, jobs)).recommend(
         np.arange(len(users)), k, every_job(jobs), nobody_excluded(len(users))
     )
     for user, ranked in zip(users, lists, strict=True):
@@ -139,15 +150,17 @@ def test_equal_jobs_are_ordered_by_id_though_a_matrix_product_rounds_them_apart(
         assert ranked.scores.tolist() == pytest.approx([score for _, score in expected], rel=1e-4)
 
 
+@KERNELS
 @pytest.mark.parametrize("block_cells", [1, 700 * 7, 1 << 20])
 def test_a_batch_gives_everybody_the_bits_that_they_get_alone(
-    block_cells: int, monkeypatch: pytest.MonkeyPatch
+    made: Made, block_cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel, "BLOCK_CELLS", block_cells)
+    monkeypatch.setattr(kernel, "LEAST_PEOPLE", 1)
     random = np.random.default_rng(3)
     users = random.standard_normal((50, 33)).astype(np.float32)
     jobs = random.standard_normal((700, 33)).astype(np.float32)
-    model = FactorRecommender(users, jobs)
+    model = made(FactorRecommender(users, jobs))
     order = random.permutation(np.repeat(np.arange(50), 2))
     together = model.recommend(order, 20, every_job(jobs), nobody_excluded(100))
     alone = [
@@ -157,12 +170,15 @@ def test_a_batch_gives_everybody_the_bits_that_they_get_alone(
     assert [rows_of(ranked) for ranked in alone] == [rows_of(ranked) for ranked in together]
 
 
-def test_a_batch_gives_the_bits_of_single_lists_also_where_only_rounding_tells_jobs_apart() -> None:
+@KERNELS
+def test_a_batch_gives_the_bits_of_single_lists_also_where_only_rounding_tells_jobs_apart(
+    made: Made,
+) -> None:
     random = np.random.default_rng(4)
     users = random.standard_normal((24, 61)).astype(np.float32)
     noise = random.integers(-4, 5, (900, 61)) * np.finfo(np.float32).eps
     jobs = (random.standard_normal(61) * (1 + noise)).astype(np.float32)
-    model = FactorRecommender(users, jobs)
+    model = made(FactorRecommender(users, jobs))
     together = model.recommend(np.arange(24), 20, every_job(jobs), nobody_excluded(24))
     alone = [
         model.recommend(np.array([user]), 20, every_job(jobs), nobody_excluded(1))[0]
@@ -171,59 +187,86 @@ def test_a_batch_gives_the_bits_of_single_lists_also_where_only_rounding_tells_j
     assert [rows_of(ranked) for ranked in alone] == [rows_of(ranked) for ranked in together]
 
 
-def test_lists_are_shorter_where_fewer_jobs_are_left_and_are_never_padded() -> None:
+@KERNELS
+def test_lists_are_shorter_where_fewer_jobs_are_left_and_are_never_padded(made: Made) -> None:
     users, jobs = np.ones((1, 2), np.float32), np.eye(2, dtype=np.float32)
-    model = FactorRecommender(users, jobs)
+    model = made(FactorRecommender(users, jobs))
     (all_jobs,) = model.recommend(np.array([0]), 50, every_job(jobs), nobody_excluded(1))
     assert rows_of(all_jobs) == [(0, 1.0), (1, 1.0)]
     (one_left,) = model.recommend(np.array([0]), 50, every_job(jobs), [np.array([0])])
     assert rows_of(one_left) == [(1, 1.0)]
 
 
+@KERNELS
 @pytest.mark.parametrize(
     ("eligible", "excluded"), [([False, False], []), ([True, True], [0, 1]), ([True, False], [0])]
 )
 def test_where_every_job_is_barred_the_list_is_empty(
-    eligible: list[bool], excluded: list[int]
+    made: Made, eligible: list[bool], excluded: list[int]
 ) -> None:
-    model = FactorRecommender(np.ones((1, 2), np.float32), np.eye(2, dtype=np.float32))
+    model = made(FactorRecommender(np.ones((1, 2), np.float32), np.eye(2, dtype=np.float32)))
     (ranked,) = model.recommend(
         np.array([0]), 5, np.array(eligible), [np.array(excluded, dtype=np.int64)]
     )
     assert rows_of(ranked) == []
 
 
-def test_one_persons_exclusions_do_not_touch_the_next_list() -> None:
-    model = FactorRecommender(np.ones((2, 2), np.float32), np.eye(2, dtype=np.float32))
+@KERNELS
+def test_one_persons_exclusions_do_not_touch_the_next_list(made: Made) -> None:
+    model = made(FactorRecommender(np.ones((2, 2), np.float32), np.eye(2, dtype=np.float32)))
     lists = model.recommend(
         np.array([0, 1]), 5, np.ones(2, np.bool_), [np.array([0]), np.empty(0, np.int64)]
     )
     assert [ranked.jobs.tolist() for ranked in lists] == [[1], [0, 1]]
 
 
-def test_somebody_whose_factors_are_zero_gets_no_jobs_from_the_model() -> None:
+@KERNELS
+def test_somebody_whose_factors_are_zero_gets_no_jobs_from_the_model(made: Made) -> None:
     users = np.array([[0, 0], [1, 0]], dtype=np.float32)
-    model = FactorRecommender(users, np.eye(2, dtype=np.float32))
+    model = made(FactorRecommender(users, np.eye(2, dtype=np.float32)))
     lists = model.recommend(np.array([0, 1]), 2, np.ones(2, np.bool_), nobody_excluded(2))
     assert [len(ranked) for ranked in lists] == [0, 2]
 
 
-def test_nobody_asked_for_is_no_list() -> None:
-    model = FactorRecommender(np.ones((1, 2), np.float32), np.eye(2, dtype=np.float32))
+def test_few_jobs_of_very_many_are_scored_by_themselves_to_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(8)
+    users = random.standard_normal((9, 13)).astype(np.float32)
+    jobs = random.standard_normal((300, 13)).astype(np.float32)
+    users[4] = 0
+    lift = random.random(300).astype(np.float32)
+    eligible = random.random(300) < 0.3
+    excluded = [np.array([person, 20 * person]) for person in range(9)]
+
+    def answers() -> list[Rows]:
+        model = FactorRecommender(users, jobs, lift=lift)
+        lists = model.recommend(np.arange(9), 120, eligible, excluded)
+        return [rows_of(ranked) for ranked in [*lists, model.similar(7, 120, eligible)]]
+
+    apart = answers()
+    monkeypatch.setattr(kernel, "SHORTLISTED_JOBS", 100)
+    assert answers() == apart
+
+
+@KERNELS
+def test_nobody_asked_for_is_no_list(made: Made) -> None:
+    model = made(FactorRecommender(np.ones((1, 2), np.float32), np.eye(2, dtype=np.float32)))
     assert model.recommend(np.empty(0, np.int64), 2, np.ones(2, np.bool_), []) == []
 
 
+@KERNELS
 @given(jobs=small_whole_numbers(most_rows=15), k=st.integers(0, 18), data=st.data())
 @settings(deadline=None, max_examples=200)
 def test_similar_jobs_are_those_of_brute_force(
-    jobs: FloatArray, k: int, data: st.DataObject
+    made: Made, jobs: FloatArray, k: int, data: st.DataObject
 ) -> None:
     if not len(jobs):
         return
     job = data.draw(st.integers(0, len(jobs) - 1))
     barred = data.draw(st.sets(st.integers(0, len(jobs) - 1)))
     eligible = np.array([other not in barred for other in range(len(jobs))])
-    found = FactorRecommender(np.ones((1, 3), np.float32), jobs).similar(job, k, eligible)
+    found = made(FactorRecommender(np.ones((1, 3), np.float32), jobs)).similar(job, k, eligible)
 
     own = [int(value) for value in jobs[job]]
     ranks: list[tuple[Fraction, int]] = []
@@ -242,23 +285,25 @@ def test_similar_jobs_are_those_of_brute_force(
     assert found.scores.tolist() == pytest.approx(cosines, abs=1e-6)
 
 
-def test_jobs_of_one_direction_are_equally_similar_and_ordered_by_id() -> None:
+@KERNELS
+def test_jobs_of_one_direction_are_equally_similar_and_ordered_by_id(made: Made) -> None:
     for seed in range(5):
         random = np.random.default_rng(seed)
         direction = random.integers(1, 50, 16)
         # Whole multiples are exact, so all of these point the very same way
         jobs = np.outer(random.permutation(np.arange(1, 21)), direction).astype(np.float32)
-        found = FactorRecommender(jobs, jobs).similar(7, 12, every_job(jobs))
+        found = made(FactorRecommender(jobs, jobs)).similar(7, 12, every_job(jobs))
         assert found.jobs.tolist() == [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12]
 
 
+@KERNELS
 @pytest.mark.parametrize("width", [5, 13, 64, 100])
-def test_equal_jobs_are_equally_similar_and_ordered_by_id(width: int) -> None:
+def test_equal_jobs_are_equally_similar_and_ordered_by_id(made: Made, width: int) -> None:
     random = np.random.default_rng(width)
     kinds = random.standard_normal((40, width)).astype(np.float32)
     kind_of = random.integers(0, len(kinds), 600)
     jobs = kinds[kind_of]
-    model = FactorRecommender(jobs, jobs)
+    model = made(FactorRecommender(jobs, jobs))
     precise = kinds.astype(np.float64) / np.linalg.norm(kinds.astype(np.float64), axis=1)[:, None]
     for job in range(0, 600, 20):
         cosines = (precise @ precise[kind_of[job]])[kind_of]
@@ -266,12 +311,15 @@ def test_equal_jobs_are_equally_similar_and_ordered_by_id(width: int) -> None:
         assert others[:77] == model.similar(job, 77, every_job(jobs)).jobs.tolist()
 
 
+@KERNELS
 @pytest.mark.parametrize("width", [2, 7, 64])
-def test_similarities_lie_in_minus_1_to_1_and_never_hold_the_job_itself(width: int) -> None:
+def test_similarities_lie_in_minus_1_to_1_and_never_hold_the_job_itself(
+    made: Made, width: int
+) -> None:
     random = np.random.default_rng(width)
     jobs = random.standard_normal((60, width)).astype(np.float32)
     jobs = np.concatenate([jobs, jobs, -jobs, np.zeros((3, width), np.float32)])
-    model = FactorRecommender(jobs, jobs)
+    model = made(FactorRecommender(jobs, jobs))
     for job in range(60):
         found = model.similar(job, 500, every_job(jobs))
         assert len(found) == 179
@@ -283,9 +331,10 @@ def test_similarities_lie_in_minus_1_to_1_and_never_hold_the_job_itself(width: i
         assert found.jobs[-1] == job + 120
 
 
-def test_a_job_without_factors_resembles_none_and_none_resembles_it() -> None:
+@KERNELS
+def test_a_job_without_factors_resembles_none_and_none_resembles_it(made: Made) -> None:
     jobs = np.array([[0, 0], [1, 0], [1, 1]], dtype=np.float32)
-    model = FactorRecommender(jobs, jobs)
+    model = made(FactorRecommender(jobs, jobs))
     assert rows_of(model.similar(0, 5, every_job(jobs))) == []
     assert model.similar(1, 5, every_job(jobs)).jobs.tolist() == [2]
 
@@ -318,20 +367,24 @@ def test_arrays_make_the_same_recommender_again() -> None:
     }
 
 
+@KERNELS
 @pytest.mark.parametrize("position", [-1, 3])
-def test_a_position_outside_the_model_is_an_error_and_never_somebody_else(position: int) -> None:
+def test_a_position_outside_the_model_is_an_error_and_never_somebody_else(
+    made: Made, position: int
+) -> None:
     matrix = np.eye(3, dtype=np.float32)
-    model = FactorRecommender(matrix, matrix)
+    model = made(FactorRecommender(matrix, matrix))
     with pytest.raises(IndexError, match=str(position)):
         model.recommend(np.array([0, position]), 2, every_job(matrix), nobody_excluded(2))
     with pytest.raises(IndexError, match=str(position)):
         model.similar(position, 2, every_job(matrix))
 
 
-def test_exclusions_must_be_given_for_everybody() -> None:
+@KERNELS
+def test_exclusions_must_be_given_for_everybody(made: Made) -> None:
     matrix = np.eye(3, dtype=np.float32)
     with pytest.raises(ValueError, match="2 exclusions are given for 3"):
-        FactorRecommender(matrix, matrix).recommend(
+        made(FactorRecommender(matrix, matrix)).recommend(
             np.arange(3), 2, every_job(matrix), nobody_excluded(2)
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -40,6 +40,7 @@ from tests.fakes import (
     FakeSnapshotStore,
     ManualClock,
 )
+from tests.kernels import KERNELS, Made, small_indices
 
 PEOPLE, NEWCOMER, STRANGER = (0, 1, 2, 2**40), 77, 78
 JOBS = (0, 3, 4, 5, 6, 7, 8, 9, 2**33, 2**62)
@@ -50,6 +51,12 @@ SPANS = {
     "over": (NOON - 2 * HOUR, NOON),
     "coming": (NOON + HOUR, None),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_catalogues_have_an_index() -> Iterator[None]:
+    with small_indices():
+        yield
 
 
 class Placing(ContentModel):
@@ -101,8 +108,8 @@ class World:
             random.shuffle(each)
         return World(*told, self.factors, self.seed, self.unlisted)
 
-    def service(self) -> Recommending:
-        """Return the real service over it."""
+    def service(self, made: Made) -> Recommending:
+        """Return the real service over it, with a kernel."""
         interactions, random = interactions_of(self.events), np.random.default_rng(self.seed)
         snapshots, recent = FakeSnapshotStore(), FakeRecentActivities()
         arrays = {
@@ -113,7 +120,9 @@ class World:
         store(snapshots, "1", arrays)
         models = Models(
             snapshots,
-            lambda _, arrays: self.blended(FactorRecommender.from_arrays(arrays), interactions),
+            lambda _, arrays: made(
+                self.blended(FactorRecommender.from_arrays(arrays), interactions)
+            ),
             lambda _: Placing(),
         )
         models.refresh()
@@ -123,7 +132,7 @@ class World:
 
     def blended(self, model: FactorRecommender, interactions: Interactions) -> FactorRecommender:
         """Return a model of every other world with neighbours and trend beside its factors."""
-        if self.seed % 2:
+        if self.seed % 2 or not len(interactions.jobs):
             return model
         random = np.random.default_rng(self.seed)
         lift = random.uniform(0, 1, len(interactions.jobs)).astype(np.float32)
@@ -232,10 +241,13 @@ def ids_of(answer: Any) -> list[int]:
     return [item.job_id for item in answer.items]
 
 
+@KERNELS
 @given(worlds, requests, people, st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=120)
-def test_laws_of_lists(world: World, request: Request, users: list[int], random: Random) -> None:
-    service = world.service()
+def test_laws_of_lists(
+    made: Made, world: World, request: Request, users: list[int], random: Random
+) -> None:
+    service = world.service(made)
     may_stand = world.may_stand(request)
     employers = {job.id: job.employer and job.employer.lower() for job in world.catalogue}
     most = request.variety.max_per_employer
@@ -245,7 +257,9 @@ def test_laws_of_lists(world: World, request: Request, users: list[int], random:
     assert [answer.user_id for answer in found] == users
     assert found == [answers(service, [user], request)[0] for user in users]
     shuffled = random.sample(range(len(users)), len(users))
-    others = answers(world.permuted(random).service(), [users[row] for row in shuffled], request)
+    others = answers(
+        world.permuted(random).service(made), [users[row] for row in shuffled], request
+    )
     assert others == [found[row] for row in shuffled]
     for user, answer in zip(users, found, strict=True):
         ids, own = ids_of(answer), may_stand - world.hidden(user, request)
@@ -273,10 +287,13 @@ def test_laws_of_lists(world: World, request: Request, users: list[int], random:
                     assert shares * item.score == pytest.approx(total, abs=1e-9)
 
 
+@KERNELS
 @given(worlds, requests, st.sampled_from([*PEOPLE, NEWCOMER, STRANGER]))
 @settings(deadline=None, max_examples=50)
-def test_why_not_agrees_with_the_whole_list(world: World, request: Request, user: int) -> None:
-    service = world.service()
+def test_why_not_agrees_with_the_whole_list(
+    made: Made, world: World, request: Request, user: int
+) -> None:
+    service = world.service(made)
     whole = Request(100, request.where, request.exclude, frozenset(), False, Variety())
     (answer,) = answers(service, [user], whole)
     ranks = {item.job_id: item for item in answer.items}
@@ -288,15 +305,18 @@ def test_why_not_agrees_with_the_whole_list(world: World, request: Request, user
             assert (told.rank, told.score, told.source) == (item.rank, item.score, item.source)
 
 
+@KERNELS
 @given(worlds, requests, job_ids, st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=50)
-def test_laws_of_similar_jobs(world: World, request: Request, job: int, random: Random) -> None:
+def test_laws_of_similar_jobs(
+    made: Made, world: World, request: Request, job: int, random: Random
+) -> None:
     whole = Request(100, request.where, frozenset(), frozenset(), False, Variety())
     may_stand = world.may_stand(whole) - {job}
 
-    found = world.service().similar(job, request.first, request.where)
+    found = world.service(made).similar(job, request.first, request.where)
 
-    assert found == world.permuted(random).service().similar(job, request.first, request.where)
+    assert found == world.permuted(random).service(made).similar(job, request.first, request.where)
     if found is not None:
         ids = ids_of(found)
         assert len(set(ids)) == len(ids) <= request.first
@@ -306,17 +326,22 @@ def test_laws_of_similar_jobs(world: World, request: Request, job: int, random: 
         )
 
 
+@KERNELS
 @given(worlds, requests, st.lists(st.tuples(job_ids, kinds), max_size=8), st.data())
 @settings(deadline=None, max_examples=50)
 def test_laws_of_sessions(
-    world: World, request: Request, did: list[tuple[int, ActivityKind]], data: st.DataObject
+    made: Made,
+    world: World,
+    request: Request,
+    did: list[tuple[int, ActivityKind]],
+    data: st.DataObject,
 ) -> None:
     liked, disliked = (data.draw(st.lists(job_ids, max_size=2)) for _ in range(2))
     asked = Request(request.first, request.where, request.exclude, frozenset(), False, Variety())
 
     def answer(did: Sequence[tuple[int, ActivityKind]]) -> RecommendationList:
         exclude = tuple(request.exclude)
-        service = world.service()
+        service = world.service(made)
         return service.for_visitor(
             did, request.first, request.where, exclude, liked, disliked, reasons=len(JOBS)
         )

@@ -70,7 +70,7 @@ from tests.fakes import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from domain.ports import Arrays, Lease, Trainer
+    from domain.ports import Arrays, IndexJobs, Lease, Recommender, Trainer
     from domain.runs import Manifest
 
 HOUR = timedelta(hours=1)
@@ -134,6 +134,7 @@ class Bench:
     clock: ManualClock = field(default_factory=ManualClock)
     watched: Watched = field(default_factory=list)
     employers: EmployerLearning | None = None
+    index_jobs: IndexJobs | None = None
 
     def __post_init__(self) -> None:
         self.runs = FakeTrainingRuns(self.clock)
@@ -167,6 +168,7 @@ class Bench:
             clock=self.clock,
             libraries={"als": "1.2.3"},
             employers=self.employers,
+            index_jobs=self.index_jobs,
         )
         try:
             return training.execute(begun.run, on_progress)
@@ -951,3 +953,34 @@ def test_people_who_never_open_their_emails_are_reported_and_kept() -> None:
 
     assert report["users_sent_emails_never_opening"] == 1
     assert interactions.users.ids.tolist() == [1, 3]
+
+
+# An index of jobs
+
+
+def test_an_index_lies_beside_the_model_with_what_was_measured_of_it() -> None:
+    def index(recommender: Recommender, seed: int) -> tuple[Arrays, dict[str, float]]:
+        assert recommender.job_vectors is not None
+        return {"index": np.array([len(recommender.job_vectors), seed])}, {"index_recall@10": 0.99}
+
+    bench = Bench(index_jobs=index)
+
+    run = bench.execute()
+
+    stored = bench.snapshots.open(run.id)
+    assert stored.arrays["index"].tolist() == [3, 7]
+    assert stored.manifest.metrics == run.metrics == {"index_recall@10": 0.99}
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError("no room"), MemoryError(), InputError("bad")])
+def test_without_an_index_there_is_a_model_all_the_same(
+    trouble: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_recommender: Recommender, _seed: int) -> tuple[Arrays, dict[str, float]]:
+        raise trouble
+
+    run = Bench(index_jobs=fail).execute()
+
+    assert run.promoted
+    assert run.metrics == {}
+    assert "no index of jobs could be built" in caplog.text
