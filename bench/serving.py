@@ -292,18 +292,21 @@ def _services(
 
 
 def _faster_routes(services: _Services, stored: _Stored, core: int | None) -> tuple[str, str]:
-    """Return which kind of routes serves the reference faster, and the figures in words."""
-    bodies = _rest_singles(stored)()
-    rates: dict[str, list[float]] = {routes: [] for routes in services.references}
-    for turn in range(4):
-        for routes, reference in services.references.items():
-            shot = wrk.fire(f"{reference.url}/recommend", bodies, 16, 1, prefix=wrk.pinned(core))
-            if turn:
-                rates[routes].append(shot.rate)
-    medians = {routes: statistics.median(found) for routes, found in rates.items()}
-    best = max(medians, key=medians.__getitem__)
-    told = ", ".join(f"`{routes}` {rate:,.0f}" for routes, rate in medians.items())
-    return best, f"The reference's routes are the faster of two kinds, `{best}` (a second: {told})."
+    """Return with which kind of routes the reference works less, and the figures in words."""
+    bodies = _rest_singles(stored)
+    ways = [
+        _Way(routes, f"{reference.url}/recommend", reference.process, bodies)
+        for routes, reference in services.references.items()
+    ]
+    bench = _Bench(_Setting("1 worker", "", ""), "routes of the reference", ways)
+    bench.measure((16,), 3, core)
+    costs = {routes: bench.median(routes, 16, _cpu) for routes in bench.names}
+    best = min(costs, key=costs.__getitem__)
+    told = ", ".join(f"`{routes}` {1e3 * cost:.2f} ms" for routes, cost in costs.items())
+    return best, (
+        f"The reference's routes are of the kind that takes less processor time, `{best}` (an "
+        f"answer: {told})."
+    )
 
 
 def _rest_singles(stored: _Stored) -> Callable[[], Path]:
