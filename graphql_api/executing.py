@@ -284,8 +284,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         values = get_variable_values(self.schema, definitions, variables, MAX_VARIABLE_ERRORS)
         if isinstance(values, list):
             return None
-        executor = copy(self)
-        executor.variable_values, executor.context_value = values, context
+        executor = Executor.__new__(Executor)
+        vars(executor).update(vars(self), variable_values=values, context_value=context)
         executor._run = _Run(executor)  # noqa: SLF001 - its own kind
         return executor
 
@@ -353,17 +353,20 @@ class _Compiler:
         Raises:
             _Uncompiled: something that is selected is not compiled.
         """
-        if is_non_null_type(type_):
-            return _required(self.value(type_.of_type, nodes))
-        if is_list_type(type_):
-            return _listed(self.value(type_.of_type, nodes))
-        if is_leaf_type(type_):
-            return _leaf(type_)
-        if is_object_type(type_):
-            return self._object(type_, nodes)
+        is_required = is_non_null_type(type_)
+        inner = get_nullable_type(type_)
+        if is_list_type(inner):
+            complete = _listed(self.value(inner.of_type, nodes))
+            return _required(complete) if is_required else complete
+        if is_leaf_type(inner):
+            return _coerced(inner, is_required=is_required)
+        if is_object_type(inner):
+            return self._object(inner, nodes, is_required=is_required)
         raise _Uncompiled
 
-    def _object(self, type_: GraphQLObjectType, nodes: list[FieldNode]) -> Complete:
+    def _object(
+        self, type_: GraphQLObjectType, nodes: list[FieldNode], *, is_required: bool
+    ) -> Complete:
         if type_.is_type_of is not None:
             raise _Uncompiled
         selected: dict[str, list[FieldNode]] = {}
@@ -372,19 +375,20 @@ class _Compiler:
                 self.collect(type_, node.selection_set, selected)
         names = [*selected]
         fields = [self._field(type_, own) for own in selected.values()]
+        absent = _surprise if is_required else _nothing
         # Most objects of an answer have few fields, and there are thousands of them
         if len(fields) == 1:
             (name,), (field,) = names, fields
-            return lambda value, run: None if value is None else {name: field(value, run)}
+            return lambda value, run: absent() if value is None else {name: field(value, run)}
         if len(fields) == 2:
             (first, second), (one, two) = names, fields
             return lambda value, run: (
-                None if value is None else {first: one(value, run), second: two(value, run)}
+                absent() if value is None else {first: one(value, run), second: two(value, run)}
             )
 
         def complete(value: Any, run: _Run) -> Any:  # noqa: ANN401 - an object, or None
             if value is None:
-                return None
+                return absent()
             return dict(zip(names, [field(value, run) for field in fields], strict=True))
 
         return complete
@@ -457,6 +461,14 @@ def _resolved(
     return lambda value, run: complete(resolve(value, **run.arguments_of(node, field, told)), run)
 
 
+def _nothing() -> None:
+    """Take null for an answer."""
+
+
+def _surprise() -> None:
+    raise _Surprise
+
+
 def _required(complete: Complete) -> Complete:
     def required(value: Any, run: _Run) -> Any:  # noqa: ANN401 - whatever it is
         completed = complete(value, run)
@@ -490,11 +502,6 @@ def _once(complete: Complete) -> Complete:
         return known[1]
 
     return once
-
-
-def _leaf(type_: GraphQLLeafType) -> Complete:
-    """Return what completes scalars and enums."""
-    return _coerced(type_, is_required=False)
 
 
 def _leaf_read(attribute: str, type_: GraphQLLeafType, *, is_required: bool) -> Complete:

@@ -11,6 +11,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import orjson
 from graphql import GraphQLError
@@ -51,6 +52,9 @@ _PARTIAL = Counter(
     "jobrec_partial_answers", "Answers that hold less than was asked for, by reason", ["reason"]
 )
 _REMEMBERED = Counter("jobrec_remembered_answers", "Answers that were given again as they were")
+_LABELS = 256
+"""Operations and outcomes are some dozens."""
+
 _COUNTED_RUNS = 1_000
 
 
@@ -73,13 +77,19 @@ def observe(
     outcome = "OK" if first is None else str((first.extensions or {}).get("code"))
     # An error without a path was found before anything was executed
     operation = "invalid" if first is not None and first.path is None else label
-    _REQUESTS.labels(operation, outcome).inc()
+    _requests(operation, outcome).inc()
     if cost:
-        _COST.labels(operation).inc(cost)
+        _cost(operation).inc(cost)
     if partial is not None:
         _PARTIAL.labels(partial).inc()
     if seconds is not None:
-        _SECONDS.labels(operation).observe(seconds)
+        _seconds(operation).observe(seconds)
+
+
+# Finding the counter of a label takes longer than counting
+_requests = lru_cache(_LABELS)(_REQUESTS.labels)
+_cost = lru_cache(_LABELS)(_COST.labels)
+_seconds = lru_cache(_LABELS)(_SECONDS.labels)
 
 
 class Observed(SchemaExtension):

@@ -8,7 +8,8 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from inspect import isawaitable
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, cast
 
@@ -1120,7 +1121,9 @@ class _OneModel(SchemaExtension):
 
 
 def _pinned(context: Context) -> Context:
-    return replace(context, pinned=context.services.models.current, partial=None)
+    pinned = copy(context)
+    pinned.pinned, pinned.partial = context.services.models.current, None
+    return pinned
 
 
 class _Noted(SchemaExtension):
