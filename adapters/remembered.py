@@ -41,8 +41,16 @@ class Remembered(Generic[T]):
         if is_met and made is not None:
             return made
         made = make() if is_met else None
+        # Held by this, it must not hold this: what is made may be large, and has to go at once
+        own = weakref.ref(self)
+
+        def forget(_: weakref.ref[NDArray[Any]]) -> None:
+            remembered = own()
+            if remembered is not None:
+                remembered._met.pop(key, None)  # noqa: SLF001 - its own
+
         with self._lock:
-            self._met[key] = weakref.ref(array, lambda _: self._forget(key)), made
+            self._met[key] = weakref.ref(array, forget), made
             self._met.move_to_end(key)
             if len(self._met) > self._most:
                 self._met.popitem(last=False)
@@ -50,6 +58,3 @@ class Remembered(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._met)
-
-    def _forget(self, key: int) -> None:
-        self._met.pop(key, None)

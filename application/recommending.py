@@ -635,7 +635,11 @@ class Recommending:
             candidates = self._remembered.get((model.manifest.version, None, False))
         if pool is None or candidates is None or pool.is_partial:
             return None
-        if candidates.revision != self._catalog.revision or pool.revision != candidates.revision:
+        try:
+            revision = self._catalog.revision
+        except CatalogUnavailable:
+            return None
+        if not pool.revision == candidates.revision == revision:
             return None
         if self._clock().timestamp() >= candidates.valid_until:
             return None

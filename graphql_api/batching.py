@@ -73,7 +73,12 @@ class MicroBatches(Generic[K, V]):
             if rest:
                 self._waiting[terms] = rest
             ids = [user_id for user_id, _ in batch]
-            if self._is_brief(terms, len(ids)):
+            try:
+                is_brief = self._is_brief(terms, len(ids))
+            except Exception as error:  # noqa: BLE001 - it goes to all who asked
+                _settle(batch, error)
+                continue
+            if is_brief:
                 _settle(batch, _attempt(self._make, terms, ids))
                 if self._waiting:
                     # Once those who were answered have gone on
@@ -85,7 +90,11 @@ class MicroBatches(Generic[K, V]):
             task.add_done_callback(self._done)
 
     async def _in_thread(self, terms: K, ids: Sequence[int], batch: _Asked[V]) -> None:
-        _settle(batch, await self._runtime.run(_attempt, self._make, terms, ids))
+        try:
+            lists = await self._runtime.run(_attempt, self._make, terms, ids)
+        except Exception as error:  # noqa: BLE001 - no thread is to be had: as above
+            lists = error
+        _settle(batch, lists)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

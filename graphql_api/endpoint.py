@@ -244,12 +244,14 @@ class Endpoint(GraphQL[Context, None]):
         """Give an answer again that would still be the same, or work it out."""
         begun = time.perf_counter()
         media_type = preferred(request.headers.get("accept"))
-        if self._memo is None or asked.query is None:
+        key = None
+        if self._memo is not None and asked.query is not None:
+            key = self._memo.key(
+                asked.query, asked.operation_name, asked.variables, media_type, context.caller
+            )
+        if self._memo is None or key is None:
             response, _ = await self._worked_out(request, asked, context)
             return response
-        key = self._memo.key(
-            asked.query, asked.operation_name, asked.variables, media_type, context.caller
-        )
         kept = self._memo.find(key)
         if kept is not None and await self.rates.spend(context.caller.key, kept.cost) is None:
             observe(kept.label, [], kept.cost, None, time.perf_counter() - begun)
@@ -260,7 +262,7 @@ class Endpoint(GraphQL[Context, None]):
         known = self.schema.known.find(asked.query, asked.operation_name)
         if known is not None and response.status_code == 200 and _is_whole(result, context.grounds):
             cost = (result.extensions or {})["cost"]["requested"]
-            told = tuple(context.grounds.told)
+            told = tuple(context.grounds.told.values())
             self._memo.keep(key, Answer(bytes(response.body), known.label, cost, told))
         return response
 
@@ -449,8 +451,8 @@ def _asked(data: Mapping[str, Any]) -> GraphQLRequestData:
 def _is_whole(result: ExecutionResult, grounds: Grounds) -> bool:
     """Tell whether an answer lacks nothing and is known to stay until its grounds change."""
     is_partial = "partial" in (result.extensions or {})
-    fields = len(result.data or {})
-    is_told = 0 < fields == len(grounds.told)
+    fields = (result.data or {}).keys()
+    is_told = bool(fields) and fields == grounds.told.keys()
     return not result.errors and not is_partial and grounds.is_firm and is_told
 
 

@@ -93,13 +93,13 @@ class _Run:
     """What the compiled functions of one execution share.
 
     Attributes:
-        together: what was put together, by selection and then by object; the object is kept, so
-            that nothing else comes to have its identity.
+        together: what was put together, by selection and then by object; both are kept, so that
+            nothing else comes to have their identities.
         arguments: of the fields with a resolver.
     """
 
     def __init__(self, executor: Executor) -> None:
-        self.together: defaultdict[int, dict[int, tuple[object, Any]]] = defaultdict(dict)
+        self.together: defaultdict[Complete, dict[int, tuple[object, Any]]] = defaultdict(dict)
         self.arguments: dict[int, dict[str, Any]] = {}
         self._executor = executor
 
@@ -273,10 +273,10 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         )
 
     def template(self) -> Executor:
-        """Return one that knows the operation and nothing of who asks."""
-        template = copy(self)
-        template.context_value = None
-        return template
+        """Return this one, which executes nothing itself, without what it knows of who asks."""
+        # No copy: what the library has bound to this one would hold it, and its context
+        self.context_value, self.variable_values = None, VariableValues({}, {})
+        return self
 
     def for_request(self, variables: dict[str, Any], context: object) -> Executor | None:
         """Return one that executes the same operation; None where the variables do not fit."""
@@ -295,12 +295,13 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         assert query is not None  # noqa: S101 - it has been compiled
         asked = []
         try:
-            for root in roots:
+            # All before anything is called: what is called has to be awaited
+            given = [root.changing.of(self.variable_values) for root in roots]
+            for root, changing in zip(roots, given, strict=True):
                 raw = self.build_resolve_info(
                     root.field, root.nodes, query, Path(None, root.name, query.name)
                 )
                 info = Info(_raw_info=raw, _field=root.told)
-                changing = root.changing.of(self.variable_values)
                 asked.append(root.resolve(None, info, **root.arguments, **changing))
             values = [await asked[0]] if len(asked) == 1 else await gather(*asked)
             return {
@@ -492,10 +493,9 @@ def _listed(complete: Complete) -> Complete:
 
 def _once(complete: Complete) -> Complete:
     """Return what puts an object together once in an execution, wherever it stands."""
-    selection = id(complete)
 
     def once(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a dictionary, or None
-        together = run.together[selection]
+        together = run.together[complete]
         known = together.get(id(value))
         if known is None:
             known = together[id(value)] = value, complete(value, run)

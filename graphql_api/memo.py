@@ -38,18 +38,22 @@ class Grounds:
     """What the root fields of an operation have told of their answers.
 
     Attributes:
+        told: by the root fields' names in the answer.
         is_firm: whether all that was told holds until the footing changes.
     """
 
-    told: list[Ground] = field(default_factory=list)
+    told: dict[str, Ground] = field(default_factory=dict)
     is_firm: bool = True
 
-    def add(self, user_ids: Sequence[int], footing: Footing | None) -> None:
-        """Take note of a root field's ground; None where it has no firm one."""
+    def add(self, name: str, user_ids: Sequence[int], footing: Footing | None) -> None:
+        """Take note of a root field's ground; None where it has no firm one.
+
+        Where the field is worked out anew, what it told first was the case before either time.
+        """
         if footing is None:
             self.is_firm = False
         else:
-            self.told.append(Ground(tuple(user_ids), footing))
+            self.told.setdefault(name, Ground(tuple(user_ids), footing))
 
 
 class Answer(NamedTuple):
@@ -89,11 +93,18 @@ class Memo:
         variables: Mapping[str, Any] | None,
         media_type: str,
         caller: Caller,
-    ) -> Key:
-        """Return what equal requests of callers who may see the same have in common."""
+    ) -> Key | None:
+        """Return what equal requests of callers who may see the same have in common.
+
+        None where variables are nested more deeply than can be written, though they were read.
+        """
+        try:
+            given = orjson.dumps([operation_name, variables or {}], option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError:
+            return None
         return (
             query.encode(),
-            orjson.dumps([operation_name, variables or {}], option=orjson.OPT_SORT_KEYS),
+            given,
             media_type.encode(),
             f"{caller.kind}:{caller.subject}".encode(),
         )

@@ -168,11 +168,18 @@ class Prices:
         self, schema: GraphQLSchema, document: DocumentNode, operation_name: str | None
     ) -> None:
         self._parts = schema, document, operation_name
+        operation = get_operation_ast(document, operation_name)
+        definitions = () if operation is None else operation.variable_definitions or ()
+        self._names = [definition.variable.name.value for definition in definitions]
         self._kept: dict[tuple[object, ...], int] = {}
 
     def of(self, variables: Mapping[str, Any], jobs: int) -> int:
         """Return the price; see `price`."""
-        shape = (jobs, *((name, _size(value)) for name, value in variables.items()))
+        # Whatever else is given counts for nothing, and may be of any size
+        shape = (
+            jobs,
+            *(_size(variables[name]) if name in variables else () for name in self._names),
+        )
         known = self._kept.get(shape)
         if known is None:
             if len(self._kept) >= _KEPT_PRICES:

@@ -152,6 +152,9 @@ MAX_TOGETHER = 64
 BRIEF_CELLS = 1 << 19
 """People x jobs that are ranked in less time than to hand them to a thread is worth: some 3 ms."""
 
+BRIEF_ROWS = 1_000
+"""Rows of lists that are put together in such a time."""
+
 
 @dataclass(frozen=True)
 class Services:
@@ -414,7 +417,7 @@ class Query:
         services = info.context.services
 
         def find() -> SimilarJobList | None:
-            _stand_on(info.context, [])
+            _stand_on(info, [])
             answer = services.recommending.similar(
                 parse_id(job_id, "jobId"), first, _filter(info, where), info.context.live
             )
@@ -847,6 +850,7 @@ def micro_batches(
 
     def is_brief(terms: PlainTerms, people: int) -> bool:
         is_small = people * terms.model.manifest.jobs <= BRIEF_CELLS
+        is_small &= people * terms.first <= BRIEF_ROWS
         return is_small and recommending.present_footing([]) is not None
 
     return MicroBatches(runtime, make, is_brief, MAX_TOGETHER, available_cores())
@@ -863,7 +867,8 @@ async def _recommend_plainly(
         PlainTerms(context.live, terms.first, exclude, _wanted(info)), id_
     )
     if context.grounds is not None:
-        context.grounds.add([id_], plain.footing and plain.footing.of_one(plain.place))
+        footing = plain.footing and plain.footing.of_one(plain.place)
+        context.grounds.add(_name(info), [id_], footing)
     _note(context, is_partial=plain.is_partial)
     return plain.list_
 
@@ -877,7 +882,7 @@ async def _recommend_all_plainly(
     plain = PlainTerms(context.live, terms.first, tuple(terms.exclude), _wanted(info))
     lists = await context.services.lists.all(plain, ids)
     if context.grounds is not None:
-        context.grounds.add(ids, lists[0].footing if lists else None)
+        context.grounds.add(_name(info), ids, lists[0].footing if lists else None)
     _note(context, is_partial=any(each.is_partial for each in lists))
     return [each.list_ for each in lists]
 
@@ -899,7 +904,7 @@ def _recommend(
     wanted = _wanted(info)
     if wanted.are_people_shown:
         context.caller.authorise("user", user_ids)
-    _stand_on(context, ids)
+    _stand_on(info, ids)
     variety = services.recommending.variety
     lists = services.recommending.for_users(
         ids,
@@ -979,11 +984,17 @@ def _gathering(info: Info[Context, None]) -> Gathering:
     )
 
 
-def _stand_on(context: Context, user_ids: Sequence[int]) -> None:
+def _stand_on(info: Info[Context, None], user_ids: Sequence[int]) -> None:
     """Take note of what an answer stands on that is about to be worked out."""
+    context = info.context
     if context.grounds is not None:
-        recommending = context.services.recommending
-        context.grounds.add(user_ids, recommending.footing(context.live, user_ids))
+        footing = context.services.recommending.footing(context.live, user_ids)
+        context.grounds.add(_name(info), user_ids, footing)
+
+
+def _name(info: Info[Context, None]) -> str:
+    """Return a root field's name in the answer."""
+    return str(info.path.key)
 
 
 def _note(context: Context, *, is_partial: bool) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 import numpy as np
 
@@ -56,3 +57,23 @@ def test_what_was_made_goes_with_its_array() -> None:
     del array
     gc.collect()
     assert len(kept) == 0
+
+
+def test_what_was_made_goes_with_whoever_remembers_it_and_needs_no_collector() -> None:
+    class Made:
+        """Something large."""
+
+    array = np.zeros(3)
+    array.flags.writeable = False
+    remembered: Remembered[Made] = Remembered(2)
+    remembered.of(array, Made)
+    made = remembered.of(array, Made)
+    assert made is not None
+    kept = weakref.ref(made)
+    gc.disable()
+    try:
+        del made, remembered
+        assert kept() is None
+    finally:
+        gc.enable()
+    del array

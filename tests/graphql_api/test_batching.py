@@ -11,6 +11,9 @@ import pytest
 
 from graphql_api.batching import MicroBatches
 from graphql_api.runtime import Runtime
+from graphql_api.schema import PlainList, PlainTerms
+from tests.fakes import FakeCatalog
+from tests.graphql_api.graph import adverts, graph_over
 
 
 class Making:
@@ -128,3 +131,42 @@ def test_a_batch_of_many_is_made_by_itself(runtime: Runtime, *, are_brief: bool)
         ["a1", "a4", "a9", "a16", "a25"]
     ]
     assert making.batches == [("a", [1, 2, 3, 4, 5])]
+
+
+def test_whoever_asks_is_told_what_goes_wrong_around_the_making(runtime: Runtime) -> None:
+    def fail(_terms: str, _people: int) -> bool:
+        raise ValueError("it went wrong")
+
+    lists = MicroBatches(runtime, Making().make, fail, 4, 2)
+    failures = ran(lists.one("a", 1), lists.one("b", 2))
+    assert [str(failure) for failure in failures] == ["it went wrong"] * 2
+
+
+def test_whoever_asks_after_the_threads_have_ended_is_told() -> None:
+    ended = Runtime([])
+    ended.start()
+    ended.stop()
+    making = Making()
+    making.are_brief = False
+    lists = batches(ended, making)
+    assert [type(failure) for failure in ran(lists.one("a", 1))] == [RuntimeError]
+
+
+def test_lists_of_many_rows_are_made_in_a_thread() -> None:
+    graph = graph_over(FakeCatalog(adverts(12)))
+    threads: list[bool] = []
+    lists = graph.services.lists
+    make = lists._make
+
+    def made(terms: PlainTerms, ids: Sequence[int]) -> Sequence[PlainList]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return make(terms, ids)
+
+    lists._make = made
+    query = """query ($ids: [ID!]!, $first: Int!) {
+        batchRecommendations(userIds: $ids, first: $first) { userId }
+    }"""
+    # The first time, nothing is at hand yet
+    for people, first in ((1, 1), (10, 100), (11, 100)):
+        graph.data(query, ids=[str(id_) for id_ in range(people)], first=first)
+    assert threads == [False, True, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
@@ -13,14 +14,15 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from adapters.factors import FactorRecommender
-from application.recommending import Models, Recommending
+from application.recommending import Footing, Models, Recommending
+from domain.errors import CatalogUnavailable
 from domain.model import Activity, ActivityKind, Job, User
 from domain.ranking import RankingPolicy
 from graphql_api import endpoint as endpoint_module
 from graphql_api.auth import Authenticator, Caller
 from graphql_api.documents import Documents
 from graphql_api.endpoint import Endpoint, Guards
-from graphql_api.memo import Memo
+from graphql_api.memo import Grounds, Memo
 from graphql_api.negotiation import RESPONSE_JSON
 from graphql_api.pricing import Toll
 from graphql_api.rates import Rates
@@ -90,6 +92,15 @@ class Site:
                     await client.post("/graphql", json=body, headers={"Accept": accept})
                     for body in bodies
                 ]
+
+        return asyncio.run(run())
+
+    def ask_bytes(self, body: bytes) -> httpx.Response:
+        async def run() -> httpx.Response:
+            transport = httpx.ASGITransport(self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://site") as client:
+                headers = {"Content-Type": "application/json"}
+                return await client.post("/graphql", content=body, headers=headers)
 
         return asyncio.run(run())
 
@@ -257,3 +268,39 @@ def test_no_more_is_kept_than_there_is_room_for(new_site: NewSite) -> None:
     assert site.is_remembered(id="4")
     assert not site.is_remembered(id="0")
     assert not new_site(most=10).is_remembered()
+
+
+def test_where_the_catalogue_does_not_even_tell_its_revision_lists_go_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_catalog: FakeCatalog) -> int:
+        raise CatalogUnavailable("it does not answer")
+
+    site.ask()
+    monkeypatch.setattr(FakeCatalog, "revision", property(fail))
+    site.catalog.is_down = True
+    for id_ in ("1", "2"):
+        answer = site.ask(id=id_)
+        assert answer.status_code == 200
+        assert answer.json()["extensions"]["partial"] == "CATALOGUE_UNAVAILABLE"
+        assert answer.json()["data"]["recommendations"]["items"]
+    assert site.remembered == 0
+
+
+def test_variables_nested_deeply_are_no_reason_to_fail(site: Site) -> None:
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+    body = json.dumps({"query": ONE, "variables": {"id": "1", "unused": deep}}).encode()
+    for _ in range(2):
+        answer = site.ask_bytes(body)
+        assert answer.status_code == 200
+        assert "errors" not in answer.json()
+    assert site.remembered == 0
+
+
+def test_a_field_that_is_worked_out_anew_stands_for_no_other() -> None:
+    grounds = Grounds()
+    for revision in (1, 2):
+        grounds.add("recommendations", [1], Footing("1", revision, 0.0, (None,)))
+    assert [told.footing.revision for told in grounds.told.values()] == [1]
