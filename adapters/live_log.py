@@ -188,8 +188,11 @@ class _FollowedFile:
         return self._by_user.get(user_id, ())
 
     def is_read(self) -> bool:
-        """Tell whether there is nothing to read."""
-        return self._is_lost or self._size_now() == self._size
+        """Tell whether there is nothing to read; what cannot be looked at is not."""
+        try:
+            return self._is_lost or self._size_now() == self._size
+        except OSError:
+            return False
 
     def catch_up(self) -> None:
         """Read the whole lines that are new."""

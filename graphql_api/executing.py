@@ -17,7 +17,6 @@ from asyncio import gather
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from copy import copy
 from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple

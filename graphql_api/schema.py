@@ -149,8 +149,8 @@ _SELECTIONS = KeptSelections()
 MAX_TOGETHER = 64
 """People of a micro-batch."""
 
-BRIEF_CELLS = 1 << 19
-"""People x jobs that are ranked in less time than to hand them to a thread is worth: some 3 ms."""
+BRIEF_CELLS = 1 << 20
+"""People x jobs that are ranked in less time than to hand them to a thread is worth: some 6 ms."""
 
 BRIEF_ROWS = 1_000
 """Rows of lists that are put together in such a time."""
