@@ -33,7 +33,8 @@ from graphql_api.runtime import Runtime, TrainingLauncher
 from graphql_api.schema import Services, create_schema, micro_batches
 from graphql_api.settings import Profile, Settings
 
-_COLLECTED_OBJECTS = 20_000
+_COLLECTED_OBJECTS = 20_000, 2, 2
+"""How many more objects the collector looks at, and that it soon looks at all that came since."""
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -130,7 +131,7 @@ def _spare_the_collector() -> None:
     """
     gc.freeze()
     gc.enable()  # the command line puts it off
-    gc.set_threshold(_COLLECTED_OBJECTS)
+    gc.set_threshold(*_COLLECTED_OBJECTS)
 
 
 def _known_hosts(names: frozenset[str] | None) -> list[Middleware]:

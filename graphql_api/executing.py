@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     )
     from graphql.execution.collect_fields import FieldDetailsList
 
-COMPILED = 1_024
+COMPILED = 256
 """How many selections stay compiled; a document has one for each of its root fields."""
 
 MAX_VARIABLE_ERRORS = 50

@@ -151,7 +151,7 @@ class FakeRecentActivities(RecentActivities):
 class FakeCatalog(CatalogStore):
     """Holds what it is given; `put` and `remove` change it and its revision.
 
-    Where `is_down` is set, nothing answers but the revision.
+    Where `is_down` is set, nothing answers.
     """
 
     def __init__(self, jobs: Iterable[Job] = (), users: Iterable[User] = ()) -> None:
@@ -163,6 +163,7 @@ class FakeCatalog(CatalogStore):
 
     @property
     def revision(self) -> int:
+        self._answer()
         return self._revision
 
     def put(self, *jobs: Job) -> None:
