@@ -142,7 +142,7 @@ class Root(NamedTuple):
         changing = {
             argument.name.value
             for argument in nodes[0].arguments or ()
-            if _has_variable(argument.value)
+            if has_variable(argument.value)
         }
         constant = _Arguments(schema, nodes[0], field, told, field.args.keys() - changing)
         return cls(
@@ -188,13 +188,14 @@ class _Arguments:
         return convert_arguments(given, self._told, *self._types)
 
 
-def _has_variable(value: ValueNode) -> bool:
+def has_variable(value: ValueNode) -> bool:
+    """Tell whether a variable stands in a value, however deep."""
     if isinstance(value, VariableNode):
         return True
     if isinstance(value, ListValueNode):
-        return any(map(_has_variable, value.values))
+        return any(map(has_variable, value.values))
     if isinstance(value, ObjectValueNode):
-        return any(_has_variable(field.value) for field in value.fields)
+        return any(has_variable(field.value) for field in value.fields)
     return False
 
 

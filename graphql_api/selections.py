@@ -10,11 +10,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from graphql import FieldNode, SelectionSetNode, VariableNode
+from graphql import FieldNode, SelectionSetNode
 from strawberry.types.nodes import SelectedField, Selection
 
 from application.recommending import MAX_FIRST
 from domain.errors import InputError
+from graphql_api.executing import has_variable
 
 SIMILAR_FIRST = 10
 EMPLOYER_FIRST = 20
@@ -195,7 +196,7 @@ class KeptSelections:
         if known is not None:
             return known[1]
         wanted = WantedLists.of(chosen())
-        if not any(_has_variable(node.selection_set) for node in nodes):
+        if not any(_is_varied(node.selection_set) for node in nodes):
             # The nodes are kept, so that nothing else comes to have their identities
             self._kept[key] = nodes, wanted
             if len(self._kept) > _KEPT_SELECTIONS:
@@ -203,15 +204,14 @@ class KeptSelections:
         return wanted
 
 
-def _has_variable(selections: SelectionSetNode | None) -> bool:
+def _is_varied(selections: SelectionSetNode | None) -> bool:
     """Tell whether anything below depends on a variable; of fragments, it is taken for granted."""
     for node in () if selections is None else selections.selections:
         if not isinstance(node, FieldNode) or node.directives:
             return True
-        given = (argument.value for argument in node.arguments or ())
-        if any(isinstance(value, VariableNode) for value in given):
+        if any(has_variable(argument.value) for argument in node.arguments or ()):
             return True
-        if _has_variable(node.selection_set):
+        if _is_varied(node.selection_set):
             return True
     return False
 
