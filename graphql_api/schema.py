@@ -866,11 +866,8 @@ async def _recommend_plainly(
     plain = await context.services.lists.one(
         PlainTerms(context.live, terms.first, exclude, _wanted(info)), id_
     )
-    if context.grounds is not None:
-        footing = plain.footing and plain.footing.of_one(plain.place)
-        context.grounds.add(_name(info), [id_], footing)
-    _note(context, is_partial=plain.is_partial)
-    return plain.list_
+    footing = plain.footing and plain.footing.of_one(plain.place)
+    return _told_plainly(info, [id_], [plain], footing)[0]
 
 
 async def _recommend_all_plainly(
@@ -881,9 +878,19 @@ async def _recommend_all_plainly(
     check_first(terms.first)
     plain = PlainTerms(context.live, terms.first, tuple(terms.exclude), _wanted(info))
     lists = await context.services.lists.all(plain, ids)
-    if context.grounds is not None:
-        context.grounds.add(_name(info), ids, lists[0].footing if lists else None)
-    _note(context, is_partial=any(each.is_partial for each in lists))
+    return _told_plainly(info, ids, lists, lists[0].footing if lists else None)
+
+
+def _told_plainly(
+    info: Info[Context, None],
+    ids: Sequence[int],
+    lists: Sequence[PlainList],
+    footing: Footing | None,
+) -> list[RecommendationList]:
+    """Return lists as they are shown, and note on what they stand and what they lack."""
+    if info.context.grounds is not None:
+        info.context.grounds.add(_name(info), ids, footing)
+    _note(info.context, is_partial=any(each.is_partial for each in lists))
     return [each.list_ for each in lists]
 
 

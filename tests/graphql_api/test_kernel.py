@@ -14,6 +14,7 @@ from domain.runs import RunRequest, RunStatus, TrainingRun
 from graphql_api import container, settings
 from graphql_api.container import Container
 from graphql_api.settings import Kernel, Settings
+from tests.datasets import write_two_tastes
 from tests.kernels import NEEDS_ANN
 
 Wired = Callable[[str], Container]
@@ -22,13 +23,7 @@ Wired = Callable[[str], Container]
 @pytest.fixture
 def wired(tmp_path: Path) -> Wired:
     """Return what wires a service of a dataset of few jobs, with a kernel."""
-    (tmp_path / "activities.jsonl").write_text(
-        "".join(
-            f'{{"user_id": {user}, "job_id": {user % 2 + 2 * job}, "type": "redirect"}}\n'
-            for user in range(30)
-            for job in range(8)
-        )
-    )
+    write_two_tastes(tmp_path)
     for kind in ("job", "user"):
         (tmp_path / f"{kind}s.jsonl").write_text(f'{{"{kind}_id": 1}}\n')
 

@@ -13,17 +13,12 @@ from graphql_api.container import Container
 from graphql_api.settings import Settings
 from graphql_api.tune_commands import search_settings
 from tests.application.test_tuning import quiet
+from tests.datasets import write_two_tastes
 
 
 @pytest.fixture
 def wired(tmp_path: Path) -> Container:
-    (tmp_path / "activities.jsonl").write_text(
-        "".join(
-            f'{{"user_id": {user}, "job_id": {user % 2 + 2 * job}, "type": "redirect"}}\n'
-            for user in range(30)
-            for job in range(8)
-        )
-    )
+    write_two_tastes(tmp_path)
     settings = Settings(  # type: ignore[call-arg] # pydantic fills the rest
         data=tmp_path, state=tmp_path / "state", threads=1, factors=4, iterations=2
     )
