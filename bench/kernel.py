@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.child import Outcome, Stopwatch
 from bench.measuring import Candidate, Run, calling, run_once
+from bench.plots import Axis, Plot, Series
 from bench.report import Finding, Report
 
 if TYPE_CHECKING:
@@ -82,6 +83,22 @@ def run(scratch: Path, *, quick: bool) -> Report:
                 "building: seconds of a training, measuring included; its peak memory is that of a "
                 "process with nothing else but the factors."
             ),
+        ],
+        plots=[_plot(measured)],
+    )
+
+
+def _plot(measured: Sequence[_Size]) -> Plot:
+    """Return how long one list takes against how many jobs there are."""
+    figures = ("exact p50", "exact p99", "approximate p50", "approximate p99")
+    return Plot(
+        "lists",
+        "Milliseconds of one list of 10 jobs",
+        Axis("jobs", is_log=True, ticks=[size.jobs for size in measured]),
+        Axis("ms", is_log=True),
+        [
+            Series(name, [(size.jobs, 1e3 * size.seconds(name)) for size in measured])
+            for name in figures
         ],
     )
 
