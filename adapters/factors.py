@@ -195,6 +195,11 @@ class FactorRecommender(Recommender, FoldIn):
         return self._jobs
 
     @property
+    def is_exact(self) -> bool:
+        """Whether all jobs are read; see the port."""
+        return self._index is None
+
+    @property
     def index(self) -> Index | None:
         """What proposes candidates, if anything does."""
         return self._index

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from application.ahead import ListsAhead
 from application.histories import NOTHING_NEW, Person, people_of, visitor, without_erased
 from application.new_jobs import JobPool, JobPools
 from domain import explaining
@@ -67,6 +68,9 @@ MAX_SESSION = 200
 
 _BLOCK_PEOPLE = 512
 """Lists are made for so many people at once, which bounds the memory they take."""
+
+_AHEAD_SECONDS = 0.05
+"""Lists are made ahead for so long at a time."""
 
 _REMEMBERED_FILTERS = 256
 _REMEMBERED_BYTES = 64 << 20
@@ -269,6 +273,14 @@ class _Candidates:
         return sum(array.nbytes for array in arrays)
 
 
+class Moment(NamedTuple):
+    """What a model may recommend now: looked up once for all lists that are made together."""
+
+    model: LiveModel
+    pool: JobPool
+    candidates: _Candidates
+
+
 class _Completed(NamedTuple):
     """A list.
 
@@ -307,7 +319,11 @@ _Asked = tuple[str, JobFilter | None, bool]
 
 
 class Recommending:
-    """The read side: every answer comes wholly from one model and names it."""
+    """The read side: every answer comes wholly from one model and names it.
+
+    Args:
+        ahead_bytes: for lists that `look_ahead` makes before anybody asks for them.
+    """
 
     def __init__(
         self,
@@ -317,8 +333,10 @@ class Recommending:
         clock: Clock,
         recent: RecentActivities | None = None,
         variety: Variety | None = None,
+        ahead_bytes: int = 0,
     ) -> None:
         self._recent = recent
+        self._ahead = ListsAhead(ahead_bytes)
         self._variety = variety or Variety()
         self._employers: tuple[JobPool, IndexArray] | None = None
         self._models = models
@@ -346,6 +364,7 @@ class Recommending:
         exclude_jobs: Sequence[int] = (),
         include_closed: bool = False,
         variety: Variety | None = None,
+        moment: Moment | None = None,
     ) -> list[RecommendationList]:
         """Recommend jobs to people; one list for each id, in the same order.
 
@@ -363,6 +382,7 @@ class Recommending:
             exclude_jobs: at most MAX_BATCH further jobs that are left out.
             include_closed: jobs of the catalogue may be closed, or not open yet.
             variety: how the lists are spread; as the service is set unless given.
+            moment: in place of `model`, `where` and `include_closed`, where it was looked up.
 
         Raises:
             InputError: an argument is out of bounds.
@@ -383,10 +403,10 @@ class Recommending:
             )
         for user_id in user_ids:
             _check_id(user_id, "userId")
-        model = model or self._models.live
         where = None if where == JobFilter() else where
-        pool = self._pool(model)
-        candidates = self._candidates(model, pool, where, include_closed=include_closed)
+        if moment is None:
+            moment = self._moment(model or self._models.live, where, include_closed=include_closed)
+        model, pool, candidates = moment
         people = self._people(model, pool, candidates, user_ids, exclude)
         if exclude_jobs:
             barred = pool.positions(np.array(exclude_jobs, dtype=np.int64))
@@ -612,23 +632,35 @@ class Recommending:
         is_open = job.is_open(self._clock())
         return explaining.Verdict.NOT_LEARNED if is_open else explaining.Verdict.CLOSED
 
-    def footing(self, model: LiveModel, user_ids: Sequence[int]) -> Footing | None:
-        """Return what answers about some people stand on; None where that is not told quickly.
-
-        Take it before an answer is worked out: what changes meanwhile makes it another.
-        """
-        if not self._catalog.is_near:
-            return None
-        pool = self._pool(model)
-        candidates = self._candidates(model, pool, None)
-        if candidates.is_partial:
-            return None
-        return self._footing(model, candidates, user_ids, reading=True)
-
-    def present_footing(self, user_ids: Sequence[int]) -> Footing | None:
-        """Return the footing of the live model, within microseconds; None where it takes longer."""
+    def look_ahead(self) -> None:
+        """Make lists for a moment that somebody may ask for; to be called again and again."""
         model = self._models.current
-        if model is None or not self._catalog.is_near:
+        if model is None:
+            return
+        _, pool, candidates = self.moment(model)
+        if not (pool.is_partial or candidates.is_partial):
+            self._ahead.advance(
+                model.manifest.version,
+                pool.recommender,
+                model.interactions,
+                candidates.eligible,
+                _AHEAD_SECONDS,
+            )
+
+    def moment(self, model: LiveModel) -> Moment:
+        """Look up what may be recommended now, unless a filter says otherwise."""
+        return self._moment(model, None)
+
+    def _moment(
+        self, model: LiveModel, where: JobFilter | None, *, include_closed: bool = False
+    ) -> Moment:
+        pool = self._pool(model)
+        candidates = self._candidates(model, pool, where, include_closed=include_closed)
+        return Moment(model, pool, candidates)
+
+    def moment_at_hand(self, model: LiveModel) -> Moment | None:
+        """Return the same within microseconds; None where it takes longer."""
+        if not self._catalog.is_near:
             return None
         pool = self._pools.remembered(model.manifest.version)
         with self._lock:
@@ -643,19 +675,32 @@ class Recommending:
             return None
         if self._clock().timestamp() >= candidates.valid_until:
             return None
-        return self._footing(model, candidates, user_ids, reading=False)
+        return Moment(model, pool, candidates)
 
-    def _footing(
-        self, model: LiveModel, candidates: _Candidates, user_ids: Sequence[int], *, reading: bool
-    ) -> Footing | None:
+    def footing(self, moment: Moment, user_ids: Sequence[int]) -> Footing | None:
+        """Return what answers about some people stand on; None where that is not told quickly.
+
+        Take it before an answer is worked out: what changes meanwhile makes it another.
+        """
+        if not self._catalog.is_near or moment.candidates.is_partial:
+            return None
+        return self._footing(moment, user_ids, reading=True)
+
+    def present_footing(self, user_ids: Sequence[int]) -> Footing | None:
+        """Return the footing of the live model, within microseconds; None where it takes longer."""
+        model = self._models.current
+        moment = None if model is None else self.moment_at_hand(model)
+        return None if moment is None else self._footing(moment, user_ids, reading=False)
+
+    def _footing(self, moment: Moment, user_ids: Sequence[int], *, reading: bool) -> Footing | None:
+        manifest, candidates = moment.model.manifest, moment.candidates
         marks: tuple[Hashable, ...] | None = (None,) * len(user_ids)
         if self._recent is not None:
             ids = np.array(user_ids, dtype=np.int64)
-            marks = self._recent.marks(model.manifest.read_to, ids, reading=reading)
+            marks = self._recent.marks(manifest.read_to, ids, reading=reading)
         if marks is None:
             return None
-        version = model.manifest.version
-        return Footing(version, candidates.revision, candidates.valid_until, marks)
+        return Footing(manifest.version, candidates.revision, candidates.valid_until, marks)
 
     def _people(
         self,
@@ -707,7 +752,7 @@ class Recommending:
         filtered: bool,
     ) -> list[RecommendationList]:
         length = variety.pool(first)
-        ranked = _ranked_for(pool.recommender, people, length, candidates.eligible)
+        ranked = _ranked_for(pool.recommender, people, length, candidates.eligible, self._ahead)
         lists = [
             self._completed(pool, candidates, person, personal, length)
             for person, personal in zip(people, ranked, strict=True)
@@ -916,9 +961,17 @@ def _is_folded(recommender: Recommender, person: Person) -> bool:
 
 
 def _ranked_for(
-    recommender: Recommender, people: Sequence[Person], k: int, eligible: BoolArray
+    recommender: Recommender,
+    people: Sequence[Person],
+    k: int,
+    eligible: BoolArray,
+    ahead: ListsAhead | None = None,
 ) -> list[Ranked]:
-    """Rank jobs for people by what the model learned of them, or by what they did since."""
+    """Rank jobs for people by what the model learned of them, or by what they did since.
+
+    Args:
+        ahead: keeps lists that need not be made.
+    """
     lists = [Ranked.nothing()] * len(people)
     folded = [row for row, person in enumerate(people) if _is_folded(recommender, person)]
     stored = [
@@ -926,19 +979,24 @@ def _ranked_for(
         for row, person in enumerate(people)
         if person.position >= 0 and not _is_folded(recommender, person)
     ]
-    positions = np.array([people[row].position for row in stored], dtype=np.int64)
-    hidden = [people[row].hidden for row in stored]
-    for row, ranked in zip(
-        stored, recommender.recommend(positions, k, eligible, hidden), strict=True
-    ):
-        lists[row] = ranked
+    if ahead is not None:
+        kept = ahead.of(recommender, [people[row] for row in stored], k, eligible)
+        for row, ranked in zip(stored, kept, strict=True):
+            if ranked is not None:
+                lists[row] = ranked
+        stored = [row for row, ranked in zip(stored, kept, strict=True) if ranked is None]
+    if stored:
+        positions = np.array([people[row].position for row in stored], dtype=np.int64)
+        hidden = [people[row].hidden for row in stored]
+        made = recommender.recommend(positions, k, eligible, hidden)
+        for row, own in zip(stored, made, strict=True):
+            lists[row] = own
     if folded and isinstance(recommender, FoldIn):
         histories = [history for row in folded if (history := people[row].history) is not None]
         hidden = [people[row].hidden for row in folded]
-        for row, ranked in zip(
-            folded, recommender.fold_in(histories, k, eligible, hidden), strict=True
-        ):
-            lists[row] = ranked
+        made = recommender.fold_in(histories, k, eligible, hidden)
+        for row, own in zip(folded, made, strict=True):
+            lists[row] = own
     return lists
 
 

@@ -425,6 +425,11 @@ class Recommender(Protocol):
         Scores are cosines, in [-1, 1].
         """
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether a list begins with the shorter one, and leaving a job out moves the rest up."""
+        return True
+
     def alikeness(self, jobs: IndexArray) -> FloatArray:
         """Tell how far jobs resemble one another, as `similar` does.
 

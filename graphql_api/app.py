@@ -45,11 +45,13 @@ def create_app(settings: Settings) -> Starlette:
     models, catalog, runs = container.models(), container.catalog(), container.runs()
     outages = Outages(catalog, count_outage)
     follow_dataset = partial(container.follow_dataset(), False)
-    runtime = Runtime([models.refresh, follow_dataset, outages.look, runs.reap])
+    recommending = container.recommending()
+    runtime = Runtime(
+        [models.refresh, follow_dataset, outages.look, recommending.look_ahead, runs.reap]
+    )
     launcher = TrainingLauncher(
         settings.environment(secrets=False), lambda run_id: runs.get(run_id).status.is_final
     )
-    recommending = container.recommending()
     services = Services(
         runtime=runtime,
         recommending=recommending,

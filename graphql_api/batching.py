@@ -24,7 +24,8 @@ class MicroBatches(Generic[K, V]):
 
     Args:
         make: returns the lists of some people on the same terms, one for each.
-        is_brief: tells whether so many lists are made in less time than a thread switch is worth.
+        make_briefly: returns the same where that takes less time than a thread switch is worth;
+            else None, at once.
         most: people of a batch.
         lanes: batches that are made in threads at once.
     """
@@ -33,13 +34,13 @@ class MicroBatches(Generic[K, V]):
         self,
         runtime: Runtime,
         make: Callable[[K, Sequence[int]], Sequence[V]],
-        is_brief: Callable[[K, int], bool],
+        make_briefly: Callable[[K, Sequence[int]], Sequence[V] | None],
         most: int,
         lanes: int,
     ) -> None:
         self._runtime = runtime
         self._make = make
-        self._is_brief = is_brief
+        self._make_briefly = make_briefly
         self._most = most
         self._free = lanes
         self._waiting: dict[K, _Asked[V]] = {}
@@ -55,8 +56,9 @@ class MicroBatches(Generic[K, V]):
 
     async def all(self, terms: K, user_ids: Sequence[int]) -> Sequence[V]:
         """Return the lists of many people."""
-        if self._is_brief(terms, len(user_ids)):
-            return self._make(terms, user_ids)
+        lists = self._make_briefly(terms, user_ids)
+        if lists is not None:
+            return lists
         return await self._runtime.run(self._make, terms, user_ids)
 
     def _schedule(self) -> None:
@@ -73,13 +75,9 @@ class MicroBatches(Generic[K, V]):
             if rest:
                 self._waiting[terms] = rest
             ids = [user_id for user_id, _ in batch]
-            try:
-                is_brief = self._is_brief(terms, len(ids))
-            except Exception as error:  # noqa: BLE001 - it goes to all who asked
-                _settle(batch, error)
-                continue
-            if is_brief:
-                _settle(batch, _attempt(self._make, terms, ids))
+            lists = _attempt(self._make_briefly, terms, ids)
+            if lists is not None:
+                _settle(batch, lists)
                 if self._waiting:
                     # Once those who were answered have gone on
                     self._schedule()
@@ -91,10 +89,11 @@ class MicroBatches(Generic[K, V]):
 
     async def _in_thread(self, terms: K, ids: Sequence[int], batch: _Asked[V]) -> None:
         try:
-            lists = await self._runtime.run(_attempt, self._make, terms, ids)
-        except Exception as error:  # noqa: BLE001 - no thread is to be had: as above
-            lists = error
-        _settle(batch, lists)
+            lists = await self._runtime.run(self._make, terms, ids)
+        except Exception as error:  # noqa: BLE001 - it goes to all who asked
+            _settle(batch, error)
+        else:
+            _settle(batch, lists)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -103,11 +102,11 @@ class MicroBatches(Generic[K, V]):
 
 
 def _attempt(
-    make: Callable[[K, Sequence[int]], Sequence[V]], terms: K, ids: Sequence[int]
-) -> Sequence[V] | Exception:
+    make: Callable[[K, Sequence[int]], V | None], terms: K, ids: Sequence[int]
+) -> V | Exception | None:
     try:
         return make(terms, ids)
-    except Exception as error:  # noqa: BLE001 - it goes to all who asked
+    except Exception as error:  # noqa: BLE001 - as above
         return error
 
 

@@ -199,6 +199,7 @@ _LIMITS = (
     "trusted_documents",
     "documents",
     "memo_bytes",
+    "ahead_bytes",
     "ws_connections",
     "ws_connections_per_address",
     "ws_idle_seconds",

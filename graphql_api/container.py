@@ -491,7 +491,14 @@ class Container(containers.DeclarativeContainer):
         ContentLearning, catalog, providers.Factory(TextTrainer, threads=threads)
     )
     recommending: providers.Provider[Recommending] = providers.ThreadSafeSingleton(
-        Recommending, models, catalog, ranking, clock, recent, variety
+        Recommending,
+        models,
+        catalog,
+        ranking,
+        clock,
+        recent,
+        variety,
+        settings.provided.ahead_bytes,
     )
     recording: providers.Provider[Recording] = providers.Factory(Recording, recent, clock)
     cataloguing: providers.Provider[Cataloguing | None] = providers.ThreadSafeSingleton(

@@ -42,6 +42,7 @@ from application.recommending import (
     Footing,
     LiveModel,
     Models,
+    Moment,
     Recommending,
     check_first,
 )
@@ -836,11 +837,10 @@ def micro_batches(
 ) -> MicroBatches[PlainTerms, PlainList]:
     """Return what makes plain lists that are asked for at the same moment in one go."""
 
-    def make(terms: PlainTerms, ids: Sequence[int]) -> list[PlainList]:
-        model = terms.model
-        footing = recommending.footing(model, ids)
-        gathering = Gathering(catalog, recommending, lambda: model, clock(), outages)
-        lists = recommending.for_users(ids, terms.first, exclude=terms.exclude, model=model)
+    def made(terms: PlainTerms, ids: Sequence[int], moment: Moment) -> list[PlainList]:
+        footing = recommending.footing(moment, ids)
+        gathering = Gathering(catalog, recommending, lambda: moment.model, clock(), outages)
+        lists = recommending.for_users(ids, terms.first, exclude=terms.exclude, moment=moment)
         shown = _with_jobs(lists, terms.wanted, gathering, [])
         is_partial = gathering.is_partial
         return [
@@ -848,12 +848,19 @@ def micro_batches(
             for place, own in enumerate(shown)
         ]
 
-    def is_brief(terms: PlainTerms, people: int) -> bool:
-        is_small = people * terms.model.manifest.jobs <= BRIEF_CELLS
-        is_small &= people * terms.first <= BRIEF_ROWS
-        return is_small and recommending.present_footing([]) is not None
+    def make(terms: PlainTerms, ids: Sequence[int]) -> list[PlainList]:
+        return made(terms, ids, recommending.moment(terms.model))
 
-    return MicroBatches(runtime, make, is_brief, MAX_TOGETHER, available_cores())
+    def make_briefly(terms: PlainTerms, ids: Sequence[int]) -> list[PlainList] | None:
+        if (
+            len(ids) * terms.model.manifest.jobs > BRIEF_CELLS
+            or len(ids) * terms.first > BRIEF_ROWS
+        ):
+            return None
+        moment = recommending.moment_at_hand(terms.model)
+        return None if moment is None else made(terms, ids, moment)
+
+    return MicroBatches(runtime, make, make_briefly, MAX_TOGETHER, available_cores())
 
 
 async def _recommend_plainly(
@@ -995,7 +1002,8 @@ def _stand_on(info: Info[Context, None], user_ids: Sequence[int]) -> None:
     """Take note of what an answer stands on that is about to be worked out."""
     context = info.context
     if context.grounds is not None:
-        footing = context.services.recommending.footing(context.live, user_ids)
+        recommending = context.services.recommending
+        footing = recommending.footing(recommending.moment(context.live), user_ids)
         context.grounds.add(_name(info), user_ids, footing)
 
 

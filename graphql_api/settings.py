@@ -326,6 +326,9 @@ class Settings(BaseSettings):
     memo_bytes: Annotated[int, Field(ge=0, le=1 << 36)] = Field(
         32 << 20, description="answers that a worker keeps to give them again; 0 for none"
     )
+    ahead_bytes: Annotated[int, Field(ge=0, le=1 << 36)] = Field(
+        64 << 20, description="lists that a worker makes before anybody asks for them; 0 for none"
+    )
     ws_connections: Annotated[int, Field(ge=1)] = Field(
         1_000, description="web sockets and event streams that a worker holds at once"
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -108,7 +109,9 @@ class World:
             random.shuffle(each)
         return World(*told, self.factors, self.seed, self.unlisted)
 
-    def service(self, made: Made) -> Recommending:
+    def service(
+        self, made: Made, catalog: FakeCatalog | None = None, ahead_bytes: int = 0
+    ) -> Recommending:
         """Return the real service over it, with a kernel."""
         interactions, random = interactions_of(self.events), np.random.default_rng(self.seed)
         snapshots, recent = FakeSnapshotStore(), FakeRecentActivities()
@@ -127,8 +130,14 @@ class World:
         )
         models.refresh()
         recent.append([Activity(user, job, kind, NOON) for user, job, kind in self.recent])
-        ranking = RankingPolicy(self.unlisted)
-        return Recommending(models, FakeCatalog(self.catalogue), ranking, ManualClock(), recent)
+        return Recommending(
+            models,
+            FakeCatalog(self.catalogue) if catalog is None else catalog,
+            RankingPolicy(self.unlisted),
+            ManualClock(),
+            recent,
+            ahead_bytes=ahead_bytes,
+        )
 
     def blended(self, model: FactorRecommender, interactions: Interactions) -> FactorRecommender:
         """Return a model of every other world with neighbours and trend beside its factors."""
@@ -285,6 +294,27 @@ def test_laws_of_lists(
                 if item.score:
                     shares = sum(reason.share for reason in item.reasons)
                     assert shares * item.score == pytest.approx(total, abs=1e-9)
+
+
+@KERNELS
+@given(worlds, requests, people, catalogues())
+@settings(deadline=None, max_examples=120)
+def test_lists_made_ahead_are_those_that_would_be_made(
+    made: Made, world: World, request: Request, users: list[int], changed: list[Job]
+) -> None:
+    catalog = FakeCatalog(world.catalogue)
+    # Lists shorter than the catalogue is large, so that some do not do
+    with patch("application.ahead.LENGTH", 4):
+        ahead = world.service(made, catalog, ahead_bytes=10_000)
+        for _ in range(2):
+            ahead.look_ahead()
+        assert answers(ahead, users, request) == answers(world.service(made), users, request)
+        for job in changed:
+            catalog.put(job)
+        as_made = answers(world.service(made, catalog), users, request)
+        assert answers(ahead, users, request) == as_made
+        ahead.look_ahead()
+        assert answers(ahead, users, request) == as_made
 
 
 @KERNELS

@@ -35,6 +35,9 @@ class Making:
             raise ValueError("it went wrong")
         return [f"{terms}{id_**2}" for id_ in ids]
 
+    def make_briefly(self, terms: str, ids: Sequence[int]) -> list[str] | None:
+        return self.make(terms, ids) if self.are_brief else None
+
 
 @pytest.fixture
 def runtime() -> Iterator[Runtime]:
@@ -45,7 +48,7 @@ def runtime() -> Iterator[Runtime]:
 
 
 def batches(runtime: Runtime, making: Making, most: int = 4) -> MicroBatches[str, str]:
-    return MicroBatches(runtime, making.make, lambda _terms, _people: making.are_brief, most, 2)
+    return MicroBatches(runtime, making.make, making.make_briefly, most, 2)
 
 
 def ran(*asked: Coroutine[Any, Any, Any]) -> list[Any]:
@@ -134,7 +137,7 @@ def test_a_batch_of_many_is_made_by_itself(runtime: Runtime, *, are_brief: bool)
 
 
 def test_whoever_asks_is_told_what_goes_wrong_around_the_making(runtime: Runtime) -> None:
-    def fail(_terms: str, _people: int) -> bool:
+    def fail(_terms: str, _ids: Sequence[int]) -> list[str]:
         raise ValueError("it went wrong")
 
     lists = MicroBatches(runtime, Making().make, fail, 4, 2)
@@ -154,12 +157,13 @@ def test_whoever_asks_after_the_threads_have_ended_is_told() -> None:
 
 def test_lists_of_many_rows_are_made_in_a_thread() -> None:
     graph = graph_over(FakeCatalog(adverts(12)))
-    threads: list[bool] = []
+    in_threads: list[int] = []
     lists = graph.services.lists
     make = lists._make
 
     def made(terms: PlainTerms, ids: Sequence[int]) -> Sequence[PlainList]:
-        threads.append(threading.current_thread() is threading.main_thread())
+        assert threading.current_thread() is not threading.main_thread()
+        in_threads.append(len(ids))
         return make(terms, ids)
 
     lists._make = made
@@ -169,4 +173,4 @@ def test_lists_of_many_rows_are_made_in_a_thread() -> None:
     # The first time, nothing is at hand yet
     for people, first in ((1, 1), (10, 100), (11, 100)):
         graph.data(query, ids=[str(id_) for id_ in range(people)], first=first)
-    assert threads == [False, True, False]
+    assert in_threads == [1, 11]
