@@ -147,20 +147,25 @@ class _Lists:
         self, lists: list[Ranked | None], people: Sequence[Person], k: int, eligible: BoolArray
     ) -> None:
         """Put people's lists where none stand yet."""
-        rows = self._rows[[person.position for person in people]]
-        is_made = ((rows >= 0) & (rows < self._done)).tolist()
-        jobs, scores = self._jobs[rows].astype(np.int64), self._scores[rows]
-        lengths = self._lengths[rows].tolist()
+        for place, person in enumerate(people):
+            row = int(self._rows[person.position])
+            if lists[place] is None and 0 <= row < self._done:
+                lists[place] = self._of(row, {*person.hidden.tolist()}, k, eligible)
+
+    def _of(self, row: int, hidden: set[int], k: int, eligible: BoolArray) -> Ranked | None:
+        length = int(self._lengths[row])
+        jobs, scores = self._jobs[row, :length], self._scores[row, :length]
+        if eligible is not self._eligible:
+            may_stand = eligible[jobs]
+            jobs, scores = jobs[may_stand], scores[may_stand]
         # For so few, sets and lists are several times as fast as arrays
-        for row, (person, listed) in enumerate(zip(people, jobs.tolist(), strict=True)):
-            if lists[row] is not None or not is_made[row]:
-                continue
-            hidden, places = {*person.hidden.tolist()}, [*range(lengths[row])]
-            if eligible is not self._eligible:
-                places = np.flatnonzero(eligible[jobs[row, places]]).tolist()
-            chosen = [place for place in places if listed[place] not in hidden][:k]
-            if len(chosen) == k or lengths[row] < LENGTH:
-                lists[row] = Ranked(jobs[row, chosen], scores[row, chosen])
+        listed = jobs.tolist()
+        if not hidden.isdisjoint(listed):
+            places = [place for place, job in enumerate(listed) if job not in hidden][:k]
+            jobs, scores = jobs[places], scores[places]
+        if len(jobs) < k and length == LENGTH:
+            return None
+        return Ranked(jobs[:k].astype(np.int64), scores[:k])
 
 
 def _latest(interactions: Interactions, most: int) -> IndexArray:

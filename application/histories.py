@@ -54,6 +54,7 @@ def people_of(
     pool: JobPool,
     scoring: ScoringPolicy,
     user_ids: Sequence[int],
+    positions: IndexArray,
     recent: ActivityTally,
     exclude: Sequence[ActivityKind],
     erased: BoolArray,
@@ -65,21 +66,22 @@ def people_of(
     counts for nothing any more: it is hidden, and says nothing against jobs that resemble it.
 
     Args:
+        positions: shape (people,), where the model knows them, -1 where it does not or may not.
         recent: what these people did since the model was trained.
         exclude: jobs with which the person did any of these are hidden.
         erased: shape (people,), of whom nothing may be known but what is recent.
     """
     kinds = {*exclude, *HIDDEN}
-    ids = np.array(user_ids, dtype=np.int64)
-    positions = np.where(erased, -1, interactions.users.positions(ids))
     hidden = interactions.jobs_done(positions, kinds)
     people = [
         Person(user_id, position, None, own)
         for user_id, position, own in zip(user_ids, positions.tolist(), hidden, strict=True)
     ]
+    if not (len(recent) or len(interactions.unscored)):
+        return people
     lately = dict(_rows_by_person(recent))
     # No id is below 0: nothing is known of who was erased
-    unscored = interactions.unscored.of(np.where(erased, -1, ids))
+    unscored = interactions.unscored.of(np.where(erased, -1, np.array(user_ids, dtype=np.int64)))
     for row, (user_id, further) in enumerate(zip(user_ids, unscored, strict=True)):
         if user_id in lately or len(further[0]):
             did = lately.get(user_id, NOTHING_NEW)

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import chain, islice, repeat
 from typing import NamedTuple
 
@@ -547,11 +547,8 @@ class Recommending:
         model = model or self._models.live
         pool = self._pool(model)
         candidates = self._candidates(model, pool, None)
-        ids = np.array([user_id], dtype=np.int64)
-        erased = self._erased(model, candidates, ids)
-        recent = self._recent_of(model, ids, erased)
-        (person,) = people_of(
-            model.interactions, pool, model.scoring, [user_id], recent, [ActivityKind.APPLY], erased
+        recent, (person,) = self._recent_and_people(
+            model, pool, candidates, [user_id], [ActivityKind.APPLY]
         )
         went_on = recent.select(recent.counts[:, ActivityKind.REDIRECT] > 0)
         latest = np.argsort(-np.nan_to_num(went_on.last_at), kind="stable")
@@ -710,10 +707,26 @@ class Recommending:
         user_ids: Sequence[int],
         exclude: Sequence[ActivityKind],
     ) -> list[Person]:
+        return self._recent_and_people(model, pool, candidates, user_ids, exclude)[1]
+
+    def _recent_and_people(
+        self,
+        model: LiveModel,
+        pool: JobPool,
+        candidates: _Candidates,
+        user_ids: Sequence[int],
+        exclude: Sequence[ActivityKind],
+    ) -> tuple[ActivityTally, list[Person]]:
+        """Return what people did since the training, and the people."""
         ids = np.array(user_ids, dtype=np.int64)
-        erased = self._erased(model, candidates, ids)
+        positions = model.interactions.users.positions(ids)
+        erased = self._erased(candidates, ids, positions)
+        positions[erased] = -1
         recent = self._recent_of(model, ids, erased)
-        return people_of(model.interactions, pool, model.scoring, user_ids, recent, exclude, erased)
+        people = people_of(
+            *(model.interactions, pool, model.scoring, user_ids, positions, recent, exclude, erased)
+        )
+        return recent, people
 
     def _recent_of(self, model: LiveModel, ids: IdArray, erased: BoolArray) -> ActivityTally:
         """Return what people did since the training, and since they were erased."""
@@ -727,9 +740,8 @@ class Recommending:
         except CatalogUnavailable:
             return recent.select(~np.isin(recent.user_ids, ids[erased]))
 
-    def _erased(self, model: LiveModel, candidates: _Candidates, ids: IdArray) -> BoolArray:
+    def _erased(self, candidates: _Candidates, ids: IdArray, positions: IndexArray) -> BoolArray:
         """Tell who was erased; where that cannot be known, everybody of whom it is not known."""
-        positions = model.interactions.users.positions(ids)
         erased = candidates.erased[positions] if len(candidates.erased) else positions < 0
         unlearned = positions < 0
         if unlearned.any():
@@ -830,6 +842,8 @@ class Recommending:
         k: int,
     ) -> _Completed:
         """Return a list of at most k jobs, the personal ones first."""
+        if len(personal) == k and not _is_folded(pool.recommender, person):
+            return _Completed(personal, [RecommendationSource.PERSONALISED] * k, _all(k))
         ranked, sources = self._ranking.complete(personal, candidates.popular, person.hidden, k)
         if _is_folded(pool.recommender, person):
             sources = [
@@ -923,6 +937,14 @@ class Recommending:
         ):
             _, forgotten = self._remembered.popitem(last=False)
             held -= forgotten.nbytes
+
+
+@lru_cache(maxsize=8)
+def _all(count: int) -> BoolArray:
+    """Return so many times true."""
+    everything = np.ones(count, dtype=np.bool_)
+    everything.flags.writeable = False
+    return everything
 
 
 def _candidates(
@@ -1030,7 +1052,11 @@ def _rows(
         np.where(is_personal, pool.recommender.lift(jobs), 0).tolist(),
         whys,
     )
-    return map(Recommendation._make, columns)
+    return map(_recommendation, columns)
+
+
+# As its constructor, but without a call of Python's own for each of thousands
+_recommendation = partial(tuple.__new__, Recommendation)
 
 
 def _reasons(

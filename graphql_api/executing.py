@@ -2,8 +2,8 @@
 
 A batch of lists names thousands of attributes, and the same jobs and employers again and again.
 What is selected below a value is compiled once for a document: one function for each type and
-selection, which reads attributes, calls plain resolvers, and puts an object that stands in several
-places together once.
+selection, which takes all values of a field at once, wherever in the answer they stand. It reads
+attributes, calls plain resolvers, and puts an object that stands in several places together once.
 
 Only what goes well goes this way. Whatever surprises a compiled function (an error, a null where
 there must be none, a value of another type) ends it, and the library does the same again, errors
@@ -18,7 +18,9 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain, islice
 from math import isfinite
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from graphql import (
@@ -28,8 +30,6 @@ from graphql import (
     FragmentSpreadNode,
     GraphQLError,
     GraphQLField,
-    GraphQLFloat,
-    GraphQLInt,
     GraphQLObjectType,
     InlineFragmentNode,
     ListValueNode,
@@ -73,11 +73,17 @@ MAX_VARIABLE_ERRORS = 50
 
 _INT_BOUND = 1 << 31
 
-_PYTHON_TYPES = {"String": str, "ID": str, "Boolean": bool}
+_PYTHON_TYPES: Mapping[str, type] = {
+    "String": str,
+    "ID": str,
+    "Boolean": bool,
+    "Int": int,
+    "Float": float,
+}
 """Values of these are as the answer holds them."""
 
-Complete = Callable[[Any, "_Run"], Any]
-"""Turns what a resolver gave into what the answer holds."""
+Complete = Callable[[Sequence[Any], "_Run"], list[Any]]
+"""Turns what resolvers gave into what the answer holds, one for one."""
 
 
 class _Uncompiled(Exception):
@@ -92,13 +98,14 @@ class _Run:
     """What the compiled functions of one execution share.
 
     Attributes:
-        together: what was put together, by selection and then by object; both are kept, so that
-            nothing else comes to have their identities.
+        together: what was put together, by selection and then by the object's identity.
+        kept: those objects, so that nothing else comes to have their identities.
         arguments: of the fields with a resolver.
     """
 
     def __init__(self, executor: Executor) -> None:
-        self.together: defaultdict[Complete, dict[int, tuple[object, Any]]] = defaultdict(dict)
+        self.together: defaultdict[Complete, dict[int, Any]] = defaultdict(dict)
+        self.kept: list[object] = []
         self.arguments: dict[int, dict[str, Any]] = {}
         self._executor = executor
 
@@ -265,7 +272,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         complete = self._complete_of(return_type, field_details_list)
         if complete is not None:
             try:
-                return complete(result, self._run)
+                return complete([result], self._run)[0]
             except Exception:  # noqa: BLE001, S110 - comes again below, and is told there
                 pass
         return super().complete_value(
@@ -305,7 +312,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
                 asked.append(root.resolve(None, info, **root.arguments, **changing))
             values = [await asked[0]] if len(asked) == 1 else await gather(*asked)
             return {
-                root.name: root.complete(value, self._run)
+                root.name: root.complete([value], self._run)[0]
                 for root, value in zip(roots, values, strict=True)
             }
         except Exception:  # noqa: BLE001 - the library does it again, and tells
@@ -356,18 +363,15 @@ class _Compiler:
         """
         is_required = is_non_null_type(type_)
         inner = get_nullable_type(type_)
-        if is_list_type(inner):
-            complete = _listed(self.value(inner.of_type, nodes))
-            return _required(complete) if is_required else complete
         if is_leaf_type(inner):
             return _coerced(inner, is_required=is_required)
+        if is_list_type(inner):
+            return _nullable(_listed(self.value(inner.of_type, nodes)), is_required=is_required)
         if is_object_type(inner):
-            return self._object(inner, nodes, is_required=is_required)
+            return _nullable(self._object(inner, nodes), is_required=is_required)
         raise _Uncompiled
 
-    def _object(
-        self, type_: GraphQLObjectType, nodes: list[FieldNode], *, is_required: bool
-    ) -> Complete:
+    def _object(self, type_: GraphQLObjectType, nodes: list[FieldNode]) -> Complete:
         if type_.is_type_of is not None:
             raise _Uncompiled
         selected: dict[str, list[FieldNode]] = {}
@@ -376,21 +380,20 @@ class _Compiler:
                 self.collect(type_, node.selection_set, selected)
         names = [*selected]
         fields = [self._field(type_, own) for own in selected.values()]
-        absent = _surprise if is_required else _nothing
         # Most objects of an answer have few fields, and there are thousands of them
         if len(fields) == 1:
             (name,), (field,) = names, fields
-            return lambda value, run: absent() if value is None else {name: field(value, run)}
+            return lambda values, run: [{name: each} for each in field(values, run)]
         if len(fields) == 2:
             (first, second), (one, two) = names, fields
-            return lambda value, run: (
-                absent() if value is None else {first: one(value, run), second: two(value, run)}
-            )
+            return lambda values, run: [
+                {first: left, second: right}
+                for left, right in zip(one(values, run), two(values, run), strict=True)
+            ]
 
-        def complete(value: Any, run: _Run) -> Any:  # noqa: ANN401 - an object, or None
-            if value is None:
-                return absent()
-            return dict(zip(names, [field(value, run) for field in fields], strict=True))
+        def complete(values: Sequence[Any], run: _Run) -> list[Any]:
+            columns = [field(values, run) for field in fields]
+            return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
         return complete
 
@@ -421,10 +424,10 @@ class _Compiler:
                 raise _Uncompiled
 
     def _field(self, parent: GraphQLObjectType, nodes: list[FieldNode]) -> Complete:
-        """Return what reads a field off its object and completes it."""
+        """Return what reads a field off its objects and completes it."""
         name = nodes[0].name.value
         if name == "__typename":
-            return lambda _value, _run: parent.name
+            return lambda values, _run: [parent.name] * len(values)
         field = parent.fields[name]
         told = _declared(field)
         inner = get_nullable_type(field.type)
@@ -434,8 +437,8 @@ class _Compiler:
         if is_object_type(inner):
             complete = _once(complete)
         if told.is_basic_field:
-            attribute = told.python_name
-            return lambda value, run: complete(getattr(value, attribute), run)
+            read = attrgetter(told.python_name)
+            return lambda values, run: complete([*map(read, values)], run)
         return _resolved(nodes[0], field, told, complete)
 
 
@@ -457,36 +460,39 @@ def _resolved(
     if resolver.info_parameter or resolver.parent_parameter:
         raise _Uncompiled
     resolve: Callable[..., Any] = resolver.wrapped_func  # type: ignore[assignment] # no class method
-    if not told.arguments:
-        return lambda value, run: complete(resolve(value), run)
-    return lambda value, run: complete(resolve(value, **run.arguments_of(node, field, told)), run)
+
+    def resolved(values: Sequence[Any], run: _Run) -> list[Any]:
+        if not told.arguments or not values:
+            return complete([resolve(value) for value in values], run)
+        arguments = run.arguments_of(node, field, told)
+        return complete([resolve(value, **arguments) for value in values], run)
+
+    return resolved
 
 
-def _nothing() -> None:
-    """Take null for an answer."""
+def _nullable(complete: Complete, *, is_required: bool) -> Complete:
+    """Return what completes the others where some values are null, if they may be."""
 
-
-def _surprise() -> None:
-    raise _Surprise
-
-
-def _required(complete: Complete) -> Complete:
-    def required(value: Any, run: _Run) -> Any:  # noqa: ANN401 - whatever it is
-        completed = complete(value, run)
-        if completed is None:
+    def nullable(values: Sequence[Any], run: _Run) -> list[Any]:
+        present = [value for value in values if value is not None]
+        if len(present) == len(values):
+            return complete(values, run)
+        if is_required:
             raise _Surprise
-        return completed
+        completed = iter(complete(present, run))
+        return [None if value is None else next(completed) for value in values]
 
-    return required
+    return nullable
 
 
 def _listed(complete: Complete) -> Complete:
-    def listed(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a list, or None
-        if value is None:
-            return None
-        if type(value) is not list:
+    """Return what completes the items of all lists at once."""
+
+    def listed(values: Sequence[Any], run: _Run) -> list[Any]:
+        if any(type(value) is not list for value in values):
             raise _Surprise
-        return [complete(item, run) for item in value]
+        items = iter(complete([*chain.from_iterable(values)], run))
+        return [[*islice(items, len(value))] for value in values]
 
     return listed
 
@@ -494,50 +500,63 @@ def _listed(complete: Complete) -> Complete:
 def _once(complete: Complete) -> Complete:
     """Return what puts an object together once in an execution, wherever it stands."""
 
-    def once(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a dictionary, or None
+    def once(values: Sequence[Any], run: _Run) -> list[Any]:
         together = run.together[complete]
-        known = together.get(id(value))
-        if known is None:
-            known = together[id(value)] = value, complete(value, run)
-        return known[1]
+        new = {id(value): value for value in values if id(value) not in together}
+        if new:
+            objects = [*new.values()]
+            run.kept += objects
+            together.update(zip(new, complete(objects, run), strict=True))
+        return [together[id(value)] for value in values]
 
     return once
 
 
 def _leaf_read(attribute: str, type_: GraphQLLeafType, *, is_required: bool) -> Complete:
-    """Return what reads a scalar or an enum off an object: what is right stays as it is."""
-    coerced = _coerced(type_, is_required=is_required)
-    if type_ is GraphQLFloat:
+    """Return what reads a scalar or an enum off objects: what is right stays as it is."""
+    read, coerced = attrgetter(attribute), _coerced(type_, is_required=is_required)
+    right = {_PYTHON_TYPES[type_.name]} if type_.name in _PYTHON_TYPES else set()
+    if right and not is_required:
+        right.add(type(None))
+    is_right = _BOUNDED.get(type_.name, _any)
 
-        def read_float(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a number, or None
-            found = getattr(value, attribute)
-            return found if type(found) is float and isfinite(found) else coerced(found, run)
+    def leaf(values: Sequence[Any], run: _Run) -> list[Any]:
+        found = [*map(read, values)]
+        return (
+            found if right.issuperset(map(type, found)) and is_right(found) else coerced(found, run)
+        )
 
-        return read_float
-    if type_ is GraphQLInt:
-
-        def read_int(value: Any, run: _Run) -> Any:  # noqa: ANN401 - a number, or None
-            found = getattr(value, attribute)
-            is_right = type(found) is int and -_INT_BOUND <= found < _INT_BOUND
-            return found if is_right else coerced(found, run)
-
-        return read_int
-    right = _PYTHON_TYPES.get(type_.name)
-
-    def read(value: Any, run: _Run) -> Any:  # noqa: ANN401 - whatever is JSON
-        found = getattr(value, attribute)
-        return found if type(found) is right else coerced(found, run)
-
-    return read
+    return leaf
 
 
 def _coerced(type_: GraphQLLeafType, *, is_required: bool) -> Complete:
     coerce = type_.coerce_output_value
 
-    def coerced(value: Any, _run: _Run) -> Any:  # noqa: ANN401 - whatever is JSON
-        completed = None if value is None else coerce(value)
-        if completed is None and (is_required or value is not None):
-            raise _Surprise
+    def coerced(values: Sequence[Any], _run: _Run) -> list[Any]:
+        completed = [None if value is None else coerce(value) for value in values]
+        for value, each in zip(values, completed, strict=True):
+            if each is None and (is_required or value is not None):
+                raise _Surprise
         return completed
 
     return coerced
+
+
+def _are_finite(found: Sequence[float | None]) -> bool:
+    return all(map(isfinite, filter(None, found)))
+
+
+def _are_small(found: Sequence[int | None]) -> bool:
+    given = [*filter(None, found)]
+    return not given or (min(given) >= -_INT_BOUND and max(given) < _INT_BOUND)
+
+
+def _any(_: Sequence[object]) -> bool:
+    return True
+
+
+_BOUNDED: Mapping[str, Callable[[Sequence[Any]], bool]] = {
+    "Float": _are_finite,
+    "Int": _are_small,
+}
+"""Not all values of the right type are right."""

@@ -1070,10 +1070,9 @@ class Schema(strawberry.Schema):
         """Execute a query or a mutation; subscriptions need a stream."""
         allowed = {*(allowed_operation_types or OperationType)} - {OperationType.SUBSCRIPTION}
         known = self.known.find(query, operation_name)
-        if known is not None and self._toll is not None and OperationType.QUERY in allowed:
-            return await self._execute_known(
-                known, self._toll, variable_values or {}, cast("Context", context_value)
-            )
+        if known is not None and OperationType.QUERY in allowed:
+            context = _pinned(cast("Context", context_value))
+            return await self.execute_known(known, variable_values or {}, context)
         return await super().execute(
             query,
             variable_values,
@@ -1084,13 +1083,18 @@ class Schema(strawberry.Schema):
             operation_extensions,
         )
 
-    async def _execute_known(
-        self, known: KnownOperation, toll: Toll, variables: dict[str, Any], context: Context
+    async def execute_known(
+        self, known: KnownOperation, variables: dict[str, Any], context: Context
     ) -> ExecutionResult:
-        """Do what the library and the extensions below do once a document is valid."""
+        """Do what the library and the extensions below do once a document is valid.
+
+        Args:
+            context: of this operation alone; it keeps the model that is live now.
+        """
         begun = time.perf_counter()
-        context = _pinned(context)
-        told, errors = await toll.take(known.prices, variables, context)
+        context.pinned = context.services.models.current
+        assert self._toll is not None  # noqa: S101 - without one, none is known
+        told, errors = await self._toll.take(known.prices, variables, context)
         result = GraphQLExecutionResult(None, errors)
         if not errors:
             try:
@@ -1255,8 +1259,7 @@ def create_schema(
             _ParserCache,
             lambda: _Checked(maxsize=CACHED_DOCUMENTS),
             *([HiddenSchema] if is_hidden else []),
-            *([] if toll is None else [lambda: Priced(toll)]),
-            _Known,
+            *([] if toll is None else [lambda: Priced(toll), _Known]),
         ],
     )
     schema.hides_suggestions = is_hidden

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Annotated, Any, NamedTuple, Protocol, cast
 
 import strawberry
@@ -322,17 +323,32 @@ class Job:
     @classmethod
     def from_domain(cls, job: model.Job, at: datetime, links: Links) -> Job:
         """Return the job as it stands at a time."""
-        return cls(
-            id=_id(job.id),
-            title=job.title,
-            employer=None if job.employer is None else links.employer(job.employer),
-            location=job.location,
-            description=job.description,
-            posted_at=job.posted_at,
-            closes_at=job.closes_at,
-            is_open=job.is_open(at),
-            links=links,
+        row = _JobRow(
+            _id(job.id),
+            job.title,
+            None if job.employer is None else links.employer(job.employer),
+            job.location,
+            job.description,
+            job.posted_at,
+            job.closes_at,
+            job.is_open(at),
+            links,
         )
+        return cast("Job", row)
+
+
+class _JobRow(NamedTuple):
+    """What a `Job` is read off; hundreds are made for an answer, hence no object."""
+
+    id: str
+    title: str | None
+    employer: Employer | None
+    location: str | None
+    description: str | None
+    posted_at: datetime | None
+    closes_at: datetime | None
+    is_open: bool
+    links: Links
 
 
 class Jobs(Protocol):
@@ -534,6 +550,10 @@ class RecommendationRow(NamedTuple):
     all_reasons: list[Reason]
 
 
+# Without a call of Python's own for each
+_row = partial(tuple.__new__, RecommendationRow)
+
+
 @strawberry.type(description="Where a job stands for a person.")
 class WhyNot:
     job: Job = strawberry.field(description="The job.")
@@ -646,19 +666,16 @@ class RecommendationList:
         is_partial: bool,
     ) -> RecommendationList:
         """Return one person's list."""
-        rows = [
-            RecommendationRow(
-                item.rank,
-                item.score,
-                item.source,
-                item.trend,
-                jobs[item.job_id],
-                [Reason.from_domain(reason, jobs) for reason in item.reasons]
-                if item.reasons
-                else [],
+        columns: Iterator[tuple[Any, ...]] = zip(*answer.items, strict=True)
+        rows: list[RecommendationRow] = []
+        if answer.items:
+            ranks, ids, scores, sources, trends, reasons = columns
+            whys = (
+                [Reason.from_domain(reason, jobs) for reason in own] if own else []
+                for own in reasons
             )
-            for item in answer.items
-        ]
+            held = map(jobs.__getitem__, ids)
+            rows += map(_row, zip(ranks, scores, sources, trends, held, whys, strict=True))
         return cls(
             user_id=None if answer.user_id is None else _id(answer.user_id),
             model=model,
