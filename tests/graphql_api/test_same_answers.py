@@ -80,8 +80,11 @@ class Answering:
 
 
 def told(result: ExecutionResult) -> bytes:
-    """Return all that an answer tells, but ids of unforeseen errors."""
-    errors = [error.formatted for error in result.errors or ()]
+    """Return all that an answer tells, but ids of unforeseen errors.
+
+    Root fields are worked out at the same time, so any may be the first to fail.
+    """
+    errors = sorted((error.formatted for error in result.errors or ()), key=orjson.dumps)
     whole = orjson.dumps([{"data": result.data}, {"errors": errors}, result.extensions])
     return re.sub(rb"[0-9a-f]{16}", b"ID", whole)
 
