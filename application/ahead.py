@@ -26,8 +26,9 @@ LASTS_SECONDS = 60.0
 _PERSON_BYTES = 2 * LENGTH * 8
 """What a person's list takes, while the next ones are made as well."""
 
+_BLOCK_CELLS = 1 << 17
 _BLOCK_PEOPLE = 16
-"""People whose lists are made at once: a millisecond or two, between which others go on."""
+"""People x jobs and people whose lists are made at once: a millisecond or two."""
 
 
 class ListsAhead:
@@ -50,9 +51,8 @@ class ListsAhead:
         recommender: Recommender,
         interactions: Interactions,
         eligible: BoolArray,
-        seconds: float,
-    ) -> None:
-        """Make further lists for some time.
+    ) -> bool:
+        """Make further lists, for a millisecond or two; tell whether there are more to make.
 
         Args:
             version: names the model.
@@ -60,15 +60,18 @@ class ListsAhead:
             eligible: shape (jobs,), the jobs that may appear; never written to.
         """
         if not (self._most and recommender.is_exact):
-            return
+            return False
         newest = self._kept[-1] if self._kept else None
         if newest is None or newest.version != version or newest.is_outdated(recommender, eligible):
             begun = _Lists(version, recommender, interactions, eligible, self._most)
             self._kept = (*self._kept[-1:], begun)
-        elif newest.serve(recommender, eligible):
-            newest.advance(seconds)
-            if newest.is_complete:
-                self._kept = (newest,)
+            return True
+        if newest.is_complete or not newest.serve(recommender, eligible):
+            return False
+        is_more = newest.advance()
+        if not is_more:
+            self._kept = (newest,)
+        return is_more
 
     def of(
         self, recommender: Recommender, people: Sequence[Person], k: int, eligible: BoolArray
@@ -127,21 +130,19 @@ class _Lists:
             return False
         return eligible is self._eligible or not (eligible > self._eligible).any()
 
-    def advance(self, seconds: float) -> None:
-        """Make further lists for some time, a few at least."""
-        until = time.monotonic() + seconds
-        while not self.is_complete:
-            people = self._people[self._done : self._done + _BLOCK_PEOPLE]
-            nothing = [np.empty(0, dtype=np.int64)] * len(people)
-            lists = self._recommender.recommend(people, LENGTH, self._eligible, nothing)
-            for row, ranked in enumerate(lists, self._done):
-                self._jobs[row, : len(ranked)] = ranked.jobs
-                self._scores[row, : len(ranked)] = ranked.scores
-                self._lengths[row] = len(ranked)
-            # The last, for whoever reads meanwhile
-            self._done += len(people)
-            if time.monotonic() >= until:
-                return
+    def advance(self) -> bool:
+        """Make the next lists; tell whether there are more to make."""
+        size = max(1, min(_BLOCK_PEOPLE, _BLOCK_CELLS // max(1, len(self._eligible))))
+        people = self._people[self._done : self._done + size]
+        nothing = [np.empty(0, dtype=np.int64)] * len(people)
+        lists = self._recommender.recommend(people, LENGTH, self._eligible, nothing)
+        for row, ranked in enumerate(lists, self._done):
+            self._jobs[row, : len(ranked)] = ranked.jobs
+            self._scores[row, : len(ranked)] = ranked.scores
+            self._lengths[row] = len(ranked)
+        # The last, for whoever reads meanwhile
+        self._done += len(people)
+        return not self.is_complete
 
     def fill(
         self, lists: list[Ranked | None], people: Sequence[Person], k: int, eligible: BoolArray

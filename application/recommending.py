@@ -69,9 +69,6 @@ MAX_SESSION = 200
 _BLOCK_PEOPLE = 512
 """Lists are made for so many people at once, which bounds the memory they take."""
 
-_AHEAD_SECONDS = 0.05
-"""Lists are made ahead for so long at a time."""
-
 _REMEMBERED_FILTERS = 256
 _REMEMBERED_BYTES = 64 << 20
 
@@ -629,20 +626,26 @@ class Recommending:
         is_open = job.is_open(self._clock())
         return explaining.Verdict.NOT_LEARNED if is_open else explaining.Verdict.CLOSED
 
-    def look_ahead(self) -> None:
-        """Make lists for a moment that somebody may ask for; to be called again and again."""
+    def catch_up(self) -> None:
+        """Look up what the live model may recommend now, so that it is at hand."""
+        if self._models.current is not None:
+            self.moment(self._models.current)
+
+    def look_ahead(self) -> bool:
+        """Make lists that somebody may ask for, for a millisecond or two; tell whether more wait.
+
+        Nothing is made where `moment_at_hand` has nothing.
+        """
         model = self._models.current
-        if model is None:
-            return
-        _, pool, candidates = self.moment(model)
-        if not (pool.is_partial or candidates.is_partial):
-            self._ahead.advance(
-                model.manifest.version,
-                pool.recommender,
-                model.interactions,
-                candidates.eligible,
-                _AHEAD_SECONDS,
-            )
+        moment = None if model is None else self.moment_at_hand(model)
+        if moment is None:
+            return False
+        return self._ahead.advance(
+            moment.model.manifest.version,
+            moment.pool.recommender,
+            moment.model.interactions,
+            moment.candidates.eligible,
+        )
 
     def moment(self, model: LiveModel) -> Moment:
         """Look up what may be recommended now, unless a filter says otherwise."""

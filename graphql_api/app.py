@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from starlette.applications import Starlette
@@ -29,7 +30,7 @@ from graphql_api.memo import Memo
 from graphql_api.outages import Outages
 from graphql_api.pricing import Toll
 from graphql_api.probes import Observed, count_outage, observe, probes
-from graphql_api.runtime import Runtime, TrainingLauncher
+from graphql_api.runtime import Runtime, TrainingLauncher, idly
 from graphql_api.schema import Services, create_schema, micro_batches
 from graphql_api.settings import Profile, Settings
 
@@ -47,7 +48,7 @@ def create_app(settings: Settings) -> Starlette:
     follow_dataset = partial(container.follow_dataset(), False)
     recommending = container.recommending()
     runtime = Runtime(
-        [models.refresh, follow_dataset, outages.look, recommending.look_ahead, runs.reap]
+        [models.refresh, follow_dataset, outages.look, recommending.catch_up, runs.reap]
     )
     launcher = TrainingLauncher(
         settings.environment(secrets=False), lambda run_id: runs.get(run_id).status.is_final
@@ -73,7 +74,13 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         runtime.start()
         _spare_the_collector()
+        looking = asyncio.create_task(
+            idly(recommending.look_ahead, lambda: endpoint.received), name="jobrec-ahead"
+        )
         yield
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
         runtime.stop()
 
     def jobs_known() -> int:

@@ -131,7 +131,11 @@ class Guards:
 
 
 class Endpoint(GraphQL[Context, None]):
-    """`/graphql`: pages for browsers, JSON for everybody else, a code on every error."""
+    """`/graphql`: pages for browsers, JSON for everybody else, a code on every error.
+
+    Attributes:
+        received: how many requests came.
+    """
 
     websocket_adapter_class = _WebSocketAdapter
     stream_transport_classes_by_protocol: Mapping[str, type[HTTPStreamTransport]] = {
@@ -153,6 +157,7 @@ class Endpoint(GraphQL[Context, None]):
         self.rates = guards.rates
         self.sockets = guards.sockets
         self.documents = guards.documents
+        self.received = 0
         self._memo = memo
         self._services = services
         self._authenticator = guards.authenticator
@@ -164,6 +169,7 @@ class Endpoint(GraphQL[Context, None]):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
+        self.received += 1
         request, head = Request(scope, _limited(receive)), Head(scope["headers"])
         with self._entered(request, head) as refusal:
             try:

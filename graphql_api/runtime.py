@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,9 @@ from domain.runs import TrainingRun
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_IDLE_SECONDS = 0.25
+"""How often is looked for what can be prepared."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +111,33 @@ class Runtime:
             else:
                 if self._troubles.pop(chore, None) is not None:
                     _log.info("what failed in the background works again")
+
+
+async def idly(work: Callable[[], bool], asked: Callable[[], int]) -> None:
+    """Work between answers, on the event loop, for ever: a thread would fight for the interpreter.
+
+    Half of the time where nobody asks anything, else a twentieth of it. What fails is told and
+    tried again later.
+
+    Args:
+        work: does a little, some milliseconds at most; tells whether there is more to do.
+        asked: how many requests came so far.
+    """
+    before, is_told = asked(), False
+    while True:
+        begun = time.perf_counter()
+        try:
+            is_more = work()
+        except Exception as error:  # noqa: BLE001 - answers do not need what is prepared for them
+            is_more = False
+            if not is_told:
+                _log.warning("nothing is prepared for answers: %s", error, exc_info=error)
+            is_told = True
+        else:
+            is_told = False
+        spent, now = time.perf_counter() - begun, asked()
+        await asyncio.sleep((19 if now > before else 1) * spent if is_more else _IDLE_SECONDS)
+        before = now
 
 
 def training_environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -62,8 +62,9 @@ def person(position: int, *hidden: int) -> Person:
     return Person(position, position, None, np.array(hidden, dtype=np.int64))
 
 
-def advance(lists: ListsAhead, model: Counting, jobs: BoolArray, seconds: float = 60) -> None:
-    lists.advance("1", model, INTERACTIONS, jobs, seconds)
+def advance(lists: ListsAhead, model: Counting, jobs: BoolArray) -> None:
+    while lists.advance("1", model, INTERACTIONS, jobs):
+        pass
 
 
 def everybody() -> list[Person]:
@@ -72,7 +73,6 @@ def everybody() -> list[Person]:
 
 def test_who_is_kept_needs_no_model_any_more() -> None:
     lists, made, jobs = ListsAhead(1 << 20), model(), eligible()
-    advance(lists, made, jobs)
     advance(lists, made, jobs)
     assert made.made == PEOPLE
     found = lists.of(made, everybody(), 10, jobs)
@@ -89,7 +89,6 @@ def test_who_is_kept_needs_no_model_any_more() -> None:
 def test_what_is_hidden_or_closed_moves_the_rest_up_while_enough_is_left() -> None:
     lists, made, jobs = ListsAhead(1 << 20), model(), eligible()
     advance(lists, made, jobs)
-    advance(lists, made, jobs)
     (whole,) = lists.of(made, [person(3)], ahead.LENGTH, jobs)
     assert whole is not None
     first, second, third, *others = whole.jobs.tolist()
@@ -105,13 +104,13 @@ def test_lists_into_which_a_job_has_come_are_made_anew_after_a_while(
     lists, made = ListsAhead(1 << 20), model()
     before, jobs = eligible(5), eligible()
     advance(lists, made, before)
-    advance(lists, made, before)
     assert lists.of(made, [person(3)], 10, jobs) == [None]
     advance(lists, made, jobs)
     assert lists.of(made, [person(3)], 10, jobs) == [None]
     assert made.made == PEOPLE
     monkeypatch.setattr(ahead, "LASTS_SECONDS", 0.0)
-    advance(lists, made, jobs)
+    assert lists.advance("1", made, INTERACTIONS, jobs)
+    monkeypatch.undo()
     # Until others are there, those before go on where nothing came
     assert None not in lists.of(made, everybody(), 10, before)
     advance(lists, made, jobs)
@@ -121,14 +120,13 @@ def test_lists_into_which_a_job_has_come_are_made_anew_after_a_while(
 def test_another_model_has_its_own_lists_at_once() -> None:
     lists, made, other, jobs = ListsAhead(1 << 20), model(), model(), eligible()
     advance(lists, made, jobs)
-    for _ in range(2):
-        lists.advance("2", other, INTERACTIONS, jobs, 60)
+    while lists.advance("2", other, INTERACTIONS, jobs):
+        pass
     assert None not in lists.of(other, everybody(), 10, jobs)
 
 
 def test_where_there_is_no_room_for_all_the_latest_are_kept() -> None:
     lists, made, jobs = ListsAhead(TWO_LISTS), model(), eligible()
-    advance(lists, made, jobs)
     advance(lists, made, jobs)
     found = lists.of(made, everybody(), 10, jobs)
     kept = [position for position, ranked in enumerate(found) if ranked is not None]
@@ -144,17 +142,15 @@ def test_none_are_kept_where_lists_are_not_exact_or_no_memory_is_given() -> None
         lists, made, jobs = ListsAhead(most), model(), eligible()
         made.is_exact = is_exact
         advance(lists, made, jobs)
-        advance(lists, made, jobs)
         assert made.made == 0
         assert lists.of(made, everybody(), 10, jobs) == [None] * PEOPLE
 
 
-def test_what_takes_long_is_made_bit_by_bit() -> None:
+def test_a_few_are_made_at_a_time() -> None:
     lists, made, jobs = ListsAhead(1 << 20), model(), eligible()
-    advance(lists, made, jobs)
-    rounds = 0
-    while made.made < PEOPLE:
-        # A clock that is past each bound: one block a round
-        advance(lists, made, jobs, 1e-9)
-        rounds += 1
-        assert made.made == min(PEOPLE, 16 * rounds)
+    # The first time, nothing but the room for them
+    for count in (0, 16, 32):
+        assert lists.advance("1", made, INTERACTIONS, jobs)
+        assert made.made == count
+    assert not lists.advance("1", made, INTERACTIONS, jobs)
+    assert made.made == PEOPLE

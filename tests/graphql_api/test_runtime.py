@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from domain.errors import RecordsUnavailable
-from graphql_api.runtime import Runtime
+from graphql_api import runtime
+from graphql_api.runtime import Runtime, idly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,12 +39,12 @@ class Chore:
 
 @contextmanager
 def doing(*chores: Callable[[], object]) -> Iterator[None]:
-    runtime = Runtime(chores, interval=0.001)
-    runtime.start()
+    doer = Runtime(chores, interval=0.001)
+    doer.start()
     try:
         yield
     finally:
-        runtime.stop()
+        doer.stop()
 
 
 def test_a_chore_that_fails_for_a_while_is_told_of_once_and_when_it_works_again(
@@ -79,3 +81,49 @@ def test_a_chore_that_fails_keeps_no_other_from_its_turn() -> None:
     with doing(failing, working):
         assert failing.worked_twice.wait(PATIENCE)
         assert working.worked_twice.is_set()
+
+
+class Idling:
+    """A clock that moves by 2 s with each piece of work, and the pauses that are made between."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *pieces: bool | Exception) -> None:
+        self.pauses: list[float] = []
+        self._pieces = pieces
+        self._done = 0
+        monkeypatch.setattr("graphql_api.runtime.time.perf_counter", lambda: 2.0 * self._done)
+        monkeypatch.setattr("graphql_api.runtime.asyncio.sleep", self._pause)
+
+    async def _pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        if self._done == len(self._pieces):
+            raise asyncio.CancelledError
+
+    def work(self) -> bool:
+        piece = self._pieces[self._done]
+        self._done += 1
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    def run(self, asked: Callable[[], int]) -> None:
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(idly(self.work, asked))
+
+
+def test_what_is_done_idly_takes_half_of_the_time_and_little_while_somebody_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idling, asked = Idling(monkeypatch, True, True, True, False), iter([5, 5, 7, 7, 7])
+    idling.run(lambda: next(asked))
+    assert idling.pauses == [2.0, 38.0, 2.0, runtime._IDLE_SECONDS]  # noqa: SLF001 - told nowhere else
+
+
+def test_what_fails_idly_is_told_of_once_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failure = MemoryError("there is none")
+    idling = Idling(monkeypatch, failure, failure, True, failure)
+    idling.run(lambda: 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "nothing is prepared for answers: there is none"
+    ] * 2
