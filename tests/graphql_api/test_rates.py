@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +16,7 @@ import redis
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from graphql_api.rates import MemoryCounters
+from graphql_api.rates import Window, Windows
 from graphql_api.settings import Settings
 from tests.conftest import CLIENT, NewState, Service, free_port, jobrec, serving
 from tests.redis_server import RedisServer
@@ -195,17 +193,20 @@ def test_whoever_tries_tokens_is_counted_by_their_address(demo_data: Path, state
     assert [answer.status_code for answer in statuses] == [401] * 3 + [429] * 2
 
 
-def test_counters_in_memory_are_dropped_when_their_windows_end() -> None:
-    async def count() -> list[str]:
-        counters = MemoryCounters()
-        for number in range(1_000):
-            assert await counters.incr(f"early {number}", 0.01) == 1
-        deadline = time.monotonic() + 5
-        while len(counters.storage) > 1 and time.monotonic() < deadline:
-            await counters.incr("late", 60)
-        return list(counters.storage)
-
-    assert asyncio.run(count()) == ["late"]
+def test_counts_in_memory_are_dropped_when_their_windows_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, windows = 100.0, Windows(60)
+    monkeypatch.setattr("graphql_api.rates.time.monotonic", lambda: now)
+    for number in range(1_000):
+        assert windows.add(("requests", f"early {number}"), 2).count == 2
+    now = 130.0
+    assert windows.add(("requests", "early 0"), 3) == Window(160.0, 5)
+    assert windows.add(("requests", "late"), 1) == Window(190.0, 1)
+    assert windows.add(("cost", "late"), 7) == Window(190.0, 7)
+    now = 160.0
+    assert windows.add(("requests", "late"), 1) == Window(190.0, 2)
+    assert len(windows) == 2
 
 
 # In Redis
