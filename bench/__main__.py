@@ -25,6 +25,7 @@ from bench import (
     serving,
     startup,
     train,
+    train_large,
     wrk,
 )
 from bench.measuring import ROOT
@@ -37,6 +38,7 @@ _BENCHES: dict[str, Callable[..., Report]] = {
     "ingest-large": ingest_large.run,
     "ingest-news": ingest_news.run,
     "train": train.run,
+    "train-large": train_large.run,
     "serving": serving.run,
     "load": load.run,
     "memory": memory.run,

@@ -39,12 +39,12 @@ def multiply(activities: Path, folder: Path, copies: int) -> Path:
     """Write an activity log of so many times the people, who do what others did, in its order.
 
     Args:
-        copies: 1 to 90.
+        copies: 1 to 900.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "activities.jsonl"
     # Ids with other first digits are those of other people
-    prefixes = [b'"user_id":%d' % (10 + copy) for copy in range(copies)]
+    prefixes = [b'"user_id":%d' % (100 + copy) for copy in range(copies)]
     with activities.open("rb") as source, path.open("wb") as target:
         while block := source.read(_CHUNK_BYTES) + source.readline():
             target.writelines(block.replace(b'"user_id":', prefix) for prefix in prefixes)

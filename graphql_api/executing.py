@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from asyncio import gather
 from collections import OrderedDict, defaultdict
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
@@ -44,8 +44,10 @@ from graphql import (
     is_non_null_type,
     is_object_type,
 )
+from graphql.execution.get_variable_signature import get_variable_signature
 from graphql.execution.values import (
     VariableValues,
+    VariableValueSource,
     get_argument_values,
     get_variable_values,
 )
@@ -58,12 +60,15 @@ from strawberry.types.field import StrawberryField
 
 if TYPE_CHECKING:
     from graphql import (
+        GraphQLInputType,
         GraphQLLeafType,
         GraphQLOutputType,
         GraphQLResolveInfo,
         GraphQLSchema,
+        VariableDefinitionNode,
     )
     from graphql.execution.collect_fields import FieldDetailsList
+    from graphql.execution.get_variable_signature import GraphQLVariableSignature
 
 COMPILED = 256
 """How many selections stay compiled; a document has one for each of its root fields."""
@@ -92,6 +97,66 @@ class _Uncompiled(Exception):
 
 class _Surprise(Exception):
     """A value is not as it was expected."""
+
+
+Test = Callable[[object], bool]
+
+
+def _test_of(type_: GraphQLInputType) -> Test | None:
+    """Return what tells values of a plain type that are taken as they came; None for others.
+
+    Plain are the scalars of the language, and lists of them. Null is left to the library.
+    """
+    inner = get_nullable_type(type_)
+    if is_list_type(inner):
+        is_item = _test_of(inner.of_type)
+        if is_item is None or is_list_type(get_nullable_type(inner.of_type)):
+            return None
+        return lambda value: type(value) is list and all(map(is_item, value))
+    right = _PYTHON_TYPES.get(inner.name)  # type: ignore[union-attr] # what is no list has a name
+    if right is None or right is float:
+        # An integer is a right number, too, and becomes another
+        return None
+    if right is int:
+        return lambda value: type(value) is int and -_INT_BOUND <= value < _INT_BOUND
+    return lambda value: type(value) is right
+
+
+class _Variables:
+    """The variables of an operation.
+
+    Where all are plain and given, most of what the library does for them is to no purpose.
+    """
+
+    def __init__(
+        self, schema: GraphQLSchema, definitions: Collection[VariableDefinitionNode]
+    ) -> None:
+        self._schema = schema
+        self._definitions = definitions
+        self._plain: list[tuple[GraphQLVariableSignature, Test]] = []
+        for definition in definitions:
+            signature = get_variable_signature(schema, definition)
+            test = None if isinstance(signature, GraphQLError) else _test_of(signature.type)
+            if test is not None and not isinstance(signature, GraphQLError):
+                self._plain.append((signature, test))
+
+    def of(self, given: Mapping[str, Any]) -> VariableValues | None:
+        """Return the values of what was given; None where it does not fit."""
+        if len(self._plain) == len(self._definitions):
+            sources: dict[str, VariableValueSource] = {}
+            for signature, is_right in self._plain:
+                value = given.get(signature.name)
+                if not is_right(value):
+                    break
+                sources[signature.name] = VariableValueSource(signature, value)
+            else:
+                return VariableValues(
+                    sources, {name: source.value for name, source in sources.items()}
+                )
+        values = get_variable_values(
+            self._schema, self._definitions, dict(given), MAX_VARIABLE_ERRORS
+        )
+        return None if isinstance(values, list) else values
 
 
 class _Run:
@@ -188,9 +253,23 @@ class _Arguments:
         self._field = GraphQLField(field.type, args=kept)
         self._told = [argument for argument in told.arguments if spelled(argument) in names]
         self._types = converter.scalar_registry, converter.config
+        as_taken = {spelled(argument): argument.python_name for argument in told.arguments}
+        self._plain: list[tuple[str, str]] | None = [
+            (as_taken[each.name.value], each.value.name.value)
+            for each in own
+            if isinstance(each.value, VariableNode)
+            and _test_of(kept[each.name.value].type) is not None
+        ]
+        if len(self._plain) < len(own):
+            self._plain = None
 
     def of(self, variables: VariableValues | None) -> dict[str, Any]:
         """Return the arguments as the resolver takes them."""
+        if self._plain is not None and variables is not None:
+            # Plain variables are taken as they are
+            plain = {name: variables.coerced.get(variable) for name, variable in self._plain}
+            if None not in plain.values():
+                return plain
         given = get_argument_values(self._field, self._node, variables, None)
         return convert_arguments(given, self._told, *self._types)
 
@@ -254,6 +333,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
     """Executes one operation."""
 
     _compiled: ClassVar[OrderedDict[tuple[int, ...], _Compiled]] = OrderedDict()
+    _variables: _Variables
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - the library's own
         super().__init__(*args, **options)
@@ -283,13 +363,13 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         """Return this one, which executes nothing itself, without what it knows of who asks."""
         # No copy: what the library has bound to this one would hold it, and its context
         self.context_value, self.variable_values = None, VariableValues({}, {})
+        self._variables = _Variables(self.schema, self.operation.variable_definitions or ())
         return self
 
     def for_request(self, variables: dict[str, Any], context: object) -> Executor | None:
         """Return one that executes the same operation; None where the variables do not fit."""
-        definitions = self.operation.variable_definitions or ()
-        values = get_variable_values(self.schema, definitions, variables, MAX_VARIABLE_ERRORS)
-        if isinstance(values, list):
+        values = self._variables.of(variables)
+        if values is None:
             return None
         executor = Executor.__new__(Executor)
         vars(executor).update(vars(self), variable_values=values, context_value=context)
