@@ -17,13 +17,46 @@ from domain.employers import EmployerTypes
 from domain.errors import CatalogUnavailable, ModelNotReady
 from domain.model import MAX_FILTER_TEXT, JobFilter, User
 from domain.model import Job as Advert
-from domain.ports import Catalog, JobCursor, JobPage
+from domain.ports import JOB_FIELDS, Catalog, JobCursor, JobPage
 from graphql_api.memo import Grounds
 from graphql_api.outages import Outages
 from graphql_api.selections import WantedEmployers, WantedJobs, WantedSimilar
 from graphql_api.types import Employer, Job, JobConnection, SimilarJobList, decode_cursor
 
 T = TypeVar("T")
+
+
+ReadJobs = Callable[[Sequence[int], frozenset[str]], Mapping[int, Advert]]
+"""Returns what is wanted of those jobs that exist; see `Catalog.jobs`."""
+
+_REMEMBERED_JOBS = 10_000
+_BUT_TEXT = JOB_FIELDS - {"description"}
+
+
+class RememberedJobs:
+    """Jobs without their texts, as the catalogue has them at its present revision."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._held: tuple[int, dict[int, Advert | None]] = (-1, {})
+
+    def at(self, revision: int) -> ReadJobs:
+        """Return what reads jobs while the catalogue is known to be at a revision."""
+
+        def read(ids: Sequence[int], fields: frozenset[str]) -> Mapping[int, Advert]:
+            if not fields <= _BUT_TEXT:
+                return self._catalog.jobs(ids, fields)
+            held_at, held = self._held
+            if held_at != revision or len(held) > _REMEMBERED_JOBS:
+                held = {}
+                self._held = revision, held
+            missing = [id_ for id_ in ids if id_ not in held]
+            if missing:
+                found = self._catalog.jobs(missing, _BUT_TEXT)
+                held.update((id_, found.get(id_)) for id_ in missing)
+            return {id_: job for id_ in ids if (job := held[id_]) is not None}
+
+        return read
 
 
 class Gathering:
@@ -33,6 +66,7 @@ class Gathering:
         model: returns the model of the whole answer; asked only where similar jobs are wanted.
         at: the time of the answer.
         grounds: takes note where the answer holds jobs whose opening or closing nobody watches.
+        read_jobs: in place of the catalogue's own way.
 
     Attributes:
         is_partial: whether the catalogue did not answer; it is not asked again then.
@@ -46,8 +80,10 @@ class Gathering:
         at: datetime,
         outages: Outages,
         grounds: Grounds | None = None,
+        read_jobs: ReadJobs | None = None,
     ) -> None:
         self._grounds = grounds
+        self._read_jobs = read_jobs or catalog.jobs
         self.is_partial = False
         self.at = at
         self._catalog = catalog
@@ -117,7 +153,7 @@ class Gathering:
         if not ids:
             return
         fields = frozenset({"id"}.union(*(place.wanted.fields for place in unread)))
-        known = self._asked(lambda: self._catalog.jobs(list(ids), fields)) or {}
+        known = self._asked(lambda: self._read_jobs(list(ids), fields)) or {}
         for place in unread:
             place.known = known
         for place in level:

@@ -78,7 +78,7 @@ from graphql_api.cataloguing import CatalogueMutations, UserInput
 from graphql_api.employers import EmployerConnection, EmployerFilter, page_of_employers
 from graphql_api.executing import Executor
 from graphql_api.following import Followers
-from graphql_api.gathering import Gathering, employed
+from graphql_api.gathering import Gathering, ReadJobs, RememberedJobs, employed
 from graphql_api.known import KnownOperation, KnownOperations
 from graphql_api.limits import Limits, nameless_choice, violations
 from graphql_api.memo import Grounds
@@ -836,10 +836,15 @@ def micro_batches(
     runtime: Runtime, recommending: Recommending, catalog: Catalog, clock: Clock, outages: Outages
 ) -> MicroBatches[PlainTerms, PlainList]:
     """Return what makes plain lists that are asked for at the same moment in one go."""
+    remembered = RememberedJobs(catalog)
 
-    def made(terms: PlainTerms, ids: Sequence[int], moment: Moment) -> list[PlainList]:
+    def made(
+        terms: PlainTerms, ids: Sequence[int], moment: Moment, read_jobs: ReadJobs | None = None
+    ) -> list[PlainList]:
         footing = recommending.footing(moment, ids)
-        gathering = Gathering(catalog, recommending, lambda: moment.model, clock(), outages)
+        gathering = Gathering(
+            *(catalog, recommending, lambda: moment.model, clock(), outages), read_jobs=read_jobs
+        )
         lists = recommending.for_users(ids, terms.first, exclude=terms.exclude, moment=moment)
         shown = _with_jobs(lists, terms.wanted, gathering, [])
         is_partial = gathering.is_partial
@@ -858,7 +863,9 @@ def micro_batches(
         ):
             return None
         moment = recommending.moment_at_hand(terms.model)
-        return None if moment is None else made(terms, ids, moment)
+        if moment is None:
+            return None
+        return made(terms, ids, moment, remembered.at(moment.candidates.revision))
 
     return MicroBatches(runtime, make, make_briefly, MAX_TOGETHER, available_cores())
 

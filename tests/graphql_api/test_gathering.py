@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from domain.model import User
+from domain.model import Job, User
+from domain.ports import JOB_FIELDS
+from graphql_api.gathering import RememberedJobs
 from tests.graphql_api.graph import CountedCatalog, Graph, adverts, graph_over
 
 BATCH = "{ batchRecommendations(userIds: [0, 1, 2, 3], first: 4) { items { %s } } }"
@@ -157,3 +159,38 @@ def test_a_job_that_the_model_does_not_know_has_no_similar_jobs() -> None:
     assert graph.data("{ job(id: 13) { similar { items { rank } } } }") == {
         "job": {"similar": None}
     }
+
+
+def test_jobs_are_read_once_while_the_catalogue_stays_as_it_is(graph: Graph) -> None:
+    titles = BATCH % "job { id title }"
+    graph.data(titles)
+    ((_, ids, fields),) = reads(graph, titles)
+    assert fields == JOB_FIELDS - {"id", "description"}
+    assert reads(graph, titles) == []
+    assert reads(graph, BATCH % "job { location }") == []
+    graph.catalog.put(Job(ids[0], "Another title"))
+    graph.data(titles)  # finds out what may be shown now
+    assert [read[1] for read in reads(graph, titles)] == [ids]
+    shown = [
+        item["job"]["title"]
+        for list_ in graph.data(titles)["batchRecommendations"]
+        for item in list_["items"]
+        if item["job"]["id"] == str(ids[0])
+    ]
+    assert {*shown} == {"Another title"}
+
+
+def test_texts_of_jobs_are_read_each_time(graph: Graph) -> None:
+    texts = BATCH % "job { description }"
+    for _ in range(3):
+        ((_, _, fields),) = reads(graph, texts)
+        assert fields == {"description"}
+
+
+def test_a_job_that_the_catalogue_lacks_is_not_looked_for_again() -> None:
+    catalog = CountedCatalog(adverts(3))
+    read = RememberedJobs(catalog).at(7)
+    for _ in range(2):
+        assert read([1, 99], frozenset({"title"})).keys() == {1}
+    assert len(catalog.read) == 1
+    assert RememberedJobs(catalog).at(8)([1], frozenset({"title"}))[1].title is not None
