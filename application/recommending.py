@@ -565,17 +565,21 @@ class Recommending:
         first: int,
         where: JobFilter | None = None,
         model: LiveModel | None = None,
+        moment: Moment | None = None,
     ) -> SimilarJobList | None:
         """Return the jobs that the same people are drawn to; None where the job is unknown.
 
         A job that came after the training stands where its text places it.
+
+        Args:
+            moment: see `for_users`.
 
         Raises:
             InputError: an argument is out of bounds.
             ModelNotReady: no model is live.
         """
         _check_id(job_id, "jobId")
-        return self.similar_lists([job_id], first, where, model).get(job_id)
+        return self.similar_lists([job_id], first, where, model, moment).get(job_id)
 
     def similar_lists(
         self,
@@ -583,21 +587,24 @@ class Recommending:
         first: int,
         where: JobFilter | None = None,
         model: LiveModel | None = None,
+        moment: Moment | None = None,
     ) -> dict[int, SimilarJobList]:
         """Return what resembles each of those jobs that the model knows.
+
+        Args:
+            moment: see `for_users`.
 
         Raises:
             InputError: `first` is out of bounds.
             ModelNotReady: no model is live.
         """
         check_first(first)
-        model = model or self._models.live
-        pool = self._pool(model)
+        if moment is None:
+            where = None if where == JobFilter() else where
+            moment = self._moment(model or self._models.live, where)
+        model, pool, candidates = moment
         positions = ((job_id, pool.position(job_id)) for job_id in job_ids)
         known = [(job_id, position) for job_id, position in positions if position is not None]
-        if not known:
-            return {}
-        candidates = self._candidates(model, pool, None if where == JobFilter() else where)
         lists = {}
         for job_id, position in known:
             ranked = pool.recommender.similar(position, first, candidates.eligible)

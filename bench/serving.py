@@ -597,7 +597,7 @@ class _Inside:
             for name, seconds in self.turns.items()
         )
         return (
-            f"In process, without sockets, memo and lists ahead, in turns, processor time, medians: "
+            "In process, without sockets, memo and lists ahead, in turns, processor time, medians: "
             f"{times}. The "
             "plain routes are Starlette's; they ask jobrec's use case for lists, make dictionaries "
             f"of them and write the {self.answer_bytes:,} bytes of jobrec's answer by orjson. "

@@ -24,6 +24,7 @@ from graphql_api import graphiql
 from graphql_api.container import Container
 from graphql_api.endpoint import Endpoint, Guards, error_response
 from graphql_api.following import Followers
+from graphql_api.gathering import RememberedJobs
 from graphql_api.headers import DefaultHeaders
 from graphql_api.hosts import KnownHosts, hosts_by
 from graphql_api.memo import Memo
@@ -53,10 +54,14 @@ def create_app(settings: Settings) -> Starlette:
     launcher = TrainingLauncher(
         settings.environment(secrets=False), lambda run_id: runs.get(run_id).status.is_final
     )
+    remembered = RememberedJobs(catalog)
     services = Services(
         runtime=runtime,
         recommending=recommending,
-        lists=micro_batches(runtime, recommending, catalog, container.clock(), outages),
+        lists=micro_batches(
+            *(runtime, recommending, catalog, remembered, container.clock(), outages)
+        ),
+        remembered=remembered,
         recording=container.recording(),
         models=models,
         catalog=catalog,

@@ -145,7 +145,8 @@ CACHED_DOCUMENTS = 256
 
 _LIMITS = Limits()
 
-_SELECTIONS = KeptSelections()
+_LISTS = KeptSelections(WantedLists.of)
+_SIMILAR = KeptSelections(WantedSimilar.of)
 
 MAX_TOGETHER = 64
 """People of a micro-batch."""
@@ -164,6 +165,7 @@ class Services:
     runtime: Runtime
     recommending: Recommending
     lists: MicroBatches[PlainTerms, PlainList]
+    remembered: RememberedJobs
     recording: Recording
     models: Models
     catalog: Catalog
@@ -415,22 +417,31 @@ class Query:
         first: First = 10,
         where: Where = None,
     ) -> SimilarJobList | None:
-        services = info.context.services
+        services, live = info.context.services, info.context.live
+        recommending = services.recommending
+        wanted = _SIMILAR.of(info._raw_info.field_nodes, lambda: _chosen(info))  # noqa: SLF001 - as in `_wanted`
 
-        def find() -> SimilarJobList | None:
-            _stand_on(info, [])
-            answer = services.recommending.similar(
-                parse_id(job_id, "jobId"), first, _filter(info, where), info.context.live
+        def find(at_hand: Moment | None = None) -> SimilarJobList | None:
+            moment = at_hand or recommending.moment(live)
+            _stand_on(info, [], moment)
+            id_ = parse_id(job_id, "jobId")
+            narrowed = _filter(info, where)
+            answer = recommending.similar(
+                *(id_, first, narrowed, live), moment=moment if narrowed is None else None
             )
             if answer is None:
                 return None
-            chosen, gathering = _chosen(info), _gathering(info)
-            wanted = WantedSimilar()
-            wanted.add(chosen)
+            gathering = _gathering(
+                info, at_hand and services.remembered.at(at_hand.candidates.revision)
+            )
             own, jobs = gathering.similar(wanted, [answer])
             _note(info.context, is_partial=answer.is_partial or gathering.is_partial)
             return SimilarJobList.from_domain(answer, own, jobs)
 
+        if where is None and wanted.is_plain and live.manifest.jobs <= BRIEF_CELLS:
+            at_hand = recommending.moment_at_hand(live)
+            if at_hand is not None:
+                return find(at_hand)
         return await services.runtime.run(find)
 
     @strawberry.field(description="A job of the catalogue, null where there is none of that id.")
@@ -833,10 +844,14 @@ class PlainList(NamedTuple):
 
 
 def micro_batches(
-    runtime: Runtime, recommending: Recommending, catalog: Catalog, clock: Clock, outages: Outages
+    runtime: Runtime,
+    recommending: Recommending,
+    catalog: Catalog,
+    remembered: RememberedJobs,
+    clock: Clock,
+    outages: Outages,
 ) -> MicroBatches[PlainTerms, PlainList]:
     """Return what makes plain lists that are asked for at the same moment in one go."""
-    remembered = RememberedJobs(catalog)
 
     def made(
         terms: PlainTerms, ids: Sequence[int], moment: Moment, read_jobs: ReadJobs | None = None
@@ -990,10 +1005,10 @@ def _chosen(info: Info[Context, None]) -> list[Selection]:
 
 def _wanted(info: Info[Context, None]) -> WantedLists:
     """Return what is wanted of the lists that a root field answers."""
-    return _SELECTIONS.lists(info._raw_info.field_nodes, lambda: _chosen(info))  # noqa: SLF001 - strawberry shows nodes converted only
+    return _LISTS.of(info._raw_info.field_nodes, lambda: _chosen(info))  # noqa: SLF001 - strawberry shows nodes converted only
 
 
-def _gathering(info: Info[Context, None]) -> Gathering:
+def _gathering(info: Info[Context, None], read_jobs: ReadJobs | None = None) -> Gathering:
     services, context = info.context.services, info.context
     return Gathering(
         services.catalog,
@@ -1002,15 +1017,18 @@ def _gathering(info: Info[Context, None]) -> Gathering:
         services.clock(),
         services.outages,
         context.grounds,
+        read_jobs,
     )
 
 
-def _stand_on(info: Info[Context, None], user_ids: Sequence[int]) -> None:
+def _stand_on(
+    info: Info[Context, None], user_ids: Sequence[int], moment: Moment | None = None
+) -> None:
     """Take note of what an answer stands on that is about to be worked out."""
     context = info.context
     if context.grounds is not None:
         recommending = context.services.recommending
-        footing = recommending.footing(recommending.moment(context.live), user_ids)
+        footing = recommending.footing(moment or recommending.moment(context.live), user_ids)
         context.grounds.add(_name(info), user_ids, footing)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from graphql import FieldNode, SelectionSetNode
 from strawberry.types.nodes import SelectedField, Selection
@@ -16,6 +17,8 @@ from strawberry.types.nodes import SelectedField, Selection
 from application.recommending import MAX_FIRST
 from domain.errors import InputError
 from graphql_api.executing import has_variable
+
+W = TypeVar("W")
 
 SIMILAR_FIRST = 10
 EMPLOYER_FIRST = 20
@@ -50,6 +53,11 @@ class WantedJobs:
     similar: dict[int, WantedSimilar] = field(default_factory=dict)
     employer: WantedEmployers | None = None
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether anything is wanted that does not stand in the adverts."""
+        return bool(self.similar) or (self.employer is not None and self.employer.is_leading)
+
     @classmethod
     def of(cls, selections: Iterable[Selection]) -> WantedJobs:
         """Return what selections on jobs want."""
@@ -75,6 +83,22 @@ class WantedSimilar:
 
     own: WantedJobs = field(default_factory=WantedJobs)
     others: WantedJobs = field(default_factory=WantedJobs)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is wanted but the lists, and what stands in the adverts."""
+        return not (self.own.is_leading or self.others.is_leading)
+
+    @classmethod
+    def of(cls, selections: Sequence[Selection]) -> WantedSimilar:
+        """Return what selections on lists want.
+
+        Raises:
+            InputError: an argument is out of bounds.
+        """
+        wanted = cls()
+        wanted.add(selections)
+        return wanted
 
     def add(self, selections: Iterable[Selection]) -> None:
         """Want what further selections on the same lists do, too."""
@@ -166,22 +190,21 @@ class WantedLists:
     @property
     def is_plain(self) -> bool:
         """Whether nothing is wanted but the lists, and what stands in the adverts."""
-        jobs = self.jobs
-        is_leading = bool(jobs.similar) or (jobs.employer is not None and jobs.employer.is_leading)
-        return not (self.are_people_shown or self.reasons or is_leading)
+        return not (self.are_people_shown or self.reasons or self.jobs.is_leading)
 
 
-class KeptSelections:
-    """What documents want of lists: found out once where no variable changes it."""
+class KeptSelections(Generic[W]):
+    """What documents want of lists: found out once where no variable changes it.
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, ...], tuple[list[FieldNode], WantedLists]] = (
-            OrderedDict()
-        )
+    Args:
+        find: finds it out.
+    """
 
-    def lists(
-        self, nodes: list[FieldNode], chosen: Callable[[], Sequence[Selection]]
-    ) -> WantedLists:
+    def __init__(self, find: Callable[[Sequence[Selection]], W]) -> None:
+        self._find = find
+        self._kept: OrderedDict[tuple[int, ...], tuple[list[FieldNode], W]] = OrderedDict()
+
+    def of(self, nodes: list[FieldNode], chosen: Callable[[], Sequence[Selection]]) -> W:
         """Return what is wanted of the lists of a root field.
 
         Args:
@@ -195,7 +218,7 @@ class KeptSelections:
         known = self._kept.get(key)
         if known is not None:
             return known[1]
-        wanted = WantedLists.of(chosen())
+        wanted = self._find(chosen())
         if not any(_is_varied(node.selection_set) for node in nodes):
             # The nodes are kept, so that nothing else comes to have their identities
             self._kept[key] = nodes, wanted

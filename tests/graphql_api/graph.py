@@ -19,6 +19,7 @@ from domain.ranking import RankingPolicy
 from domain.runs import Manifest
 from domain.scoring import ScoringPolicy
 from graphql_api.auth import Caller, Kind
+from graphql_api.gathering import RememberedJobs
 from graphql_api.outages import Outages
 from graphql_api.runtime import Runtime
 from graphql_api.schema import Context, Schema, Services, create_schema, micro_batches
@@ -106,10 +107,12 @@ def graph_over(
     runtime = Runtime([])
     outages = Outages(catalog, cast("Callable[[], object]", lambda: began.append(None)))
     recommending = Recommending(models, catalog, RankingPolicy(), clock)
+    remembered = RememberedJobs(catalog)
     services = SimpleNamespace(
         runtime=runtime,
         recommending=recommending,
-        lists=micro_batches(runtime, recommending, catalog, clock, outages),
+        lists=micro_batches(runtime, recommending, catalog, remembered, clock, outages),
+        remembered=remembered,
         models=models,
         catalog=catalog,
         snapshots=snapshots,

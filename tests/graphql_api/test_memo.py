@@ -61,7 +61,8 @@ class Site:
             self.models, self.catalog, RankingPolicy(), self.clock, self.recent
         )
         vars(services)["lists"] = micro_batches(
-            services.runtime, recommending, self.catalog, self.clock, services.outages
+            *(services.runtime, recommending, self.catalog, services.remembered),
+            *(self.clock, services.outages),
         )
         guards = Guards(
             cast("Authenticator", self),
