@@ -69,6 +69,8 @@ MAX_SESSION = 200
 _BLOCK_PEOPLE = 512
 """Lists are made for so many people at once, which bounds the memory they take."""
 
+_UNFILTERED = JobFilter()
+
 _REMEMBERED_FILTERS = 256
 _REMEMBERED_BYTES = 64 << 20
 
@@ -400,7 +402,7 @@ class Recommending:
             )
         for user_id in user_ids:
             _check_id(user_id, "userId")
-        where = None if where == JobFilter() else where
+        where = None if where == _UNFILTERED else where
         if moment is None:
             moment = self._moment(model or self._models.live, where, include_closed=include_closed)
         model, pool, candidates = moment
@@ -457,7 +459,7 @@ class Recommending:
             for job_id in given:
                 _check_id(job_id, name)
         model = model or self._models.live
-        where = None if where == JobFilter() else where
+        where = None if where == _UNFILTERED else where
         pool = self._pool(model)
         did = [
             *activities,
@@ -501,7 +503,7 @@ class Recommending:
         _check_id(user_id, "userId")
         _check_id(job_id, "jobId")
         model = model or self._models.live
-        where = None if where == JobFilter() else where
+        where = None if where == _UNFILTERED else where
         pool = self._pool(model)
         position = pool.position(job_id)
         candidates = self._candidates(model, pool, where)
@@ -600,7 +602,7 @@ class Recommending:
         """
         check_first(first)
         if moment is None:
-            where = None if where == JobFilter() else where
+            where = None if where == _UNFILTERED else where
             moment = self._moment(model or self._models.live, where)
         model, pool, candidates = moment
         positions = ((job_id, pool.position(job_id)) for job_id in job_ids)
