@@ -231,12 +231,12 @@ def starting(
 
 def workers_of(server: int) -> list[int]:
     """Return the ids of the worker processes of a server; none where it works itself."""
-    found = []
+    found, own = [], Path(f"/proc/{server}/cmdline").read_bytes()
     for path in Path("/proc").iterdir():
         if path.name.isdigit() and _parent(path) == server:
             command = (path / "cmdline").read_bytes()
-            # multiprocessing has a helper process besides
-            if b"spawn_main" in command:
+            # Forked or spawned; there are helpers and trainings besides
+            if command == own or b"spawn_main" in command:
                 found.append(int(path.name))
     return sorted(found)
 

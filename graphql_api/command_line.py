@@ -58,6 +58,7 @@ from domain.splits import SplitKind
 from graphql_api.catalogue_commands import catalogue_commands, import_command
 from graphql_api.container import Container, recipe_of
 from graphql_api.employer_commands import employer_commands
+from graphql_api.forking import CAN_FORK, fork_workers
 from graphql_api.runtime import available_cores, collect_garbage, training_environment
 from graphql_api.settings import IN_FILE, SHAPING, Settings
 from graphql_api.tokens import Scope
@@ -348,6 +349,8 @@ def serve(settings: Settings) -> None:
         if container.snapshots().live() is None:
             raise
         _complain(str(error))
+    # What it opened is for no worker to inherit
+    container.reset_singletons()
     if container.snapshots().live() is None:
         click.echo("no model yet: training the first")
         code = _train_beside(settings)
@@ -360,8 +363,10 @@ def serve(settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="jobrec-metrics-") as folder:
         # Where workers leave their counts for each other; read when the library is imported
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        if settings.workers > 1:
-            collect_garbage()  # one worker is this process, and has more to load
+        if settings.workers > 1:  # one worker is this process
+            if CAN_FORK:
+                fork_workers()
+            collect_garbage()
         _run_server(
             "graphql_api.app:from_environment",
             factory=True,

@@ -116,14 +116,19 @@ def _trainer_by(parameters: Mapping[str, Any]) -> Trainer:
     return _blended(als, neighbours, trend)
 
 
+def load_kernel() -> type[FactorRecommender]:
+    """Load what makes lists, and SciPy with it; commands that neither learn nor rank do without."""
+    # SciPy looks at all that NumPy has, also at its translator of Fortran: a third of the time
+    with absent("numpy.f2py"):
+        from adapters.factors import FactorRecommender
+    return FactorRecommender
+
+
 def _recommender_by(kernel: Kernel, parameters: Mapping[str, Any], arrays: Arrays) -> Recommender:
     """Return what the trainer that a stored model's record names has learned."""
-    # Commands that neither learn nor rank do without SciPy
-    from adapters.factors import FactorRecommender
-
     if parameters["name"] not in _TRAINERS:
         raise SnapshotCorrupt(f"this release has no trainer {parameters['name']!r}")
-    exact = FactorRecommender.from_arrays(arrays, parameters)
+    exact = load_kernel().from_arrays(arrays, parameters)
     return exact if kernel is Kernel.EXACT else _indexed(exact, kernel, arrays)
 
 

@@ -89,9 +89,10 @@ class Runtime:
 
     def _follow(self) -> None:
         # None where this process serves alone
-        supervisor = multiprocessing.parent_process()
+        supervisor, parent = multiprocessing.parent_process(), os.getppid()
         while not self._stopping.wait(self._interval):
-            if supervisor is not None and not supervisor.is_alive():
+            # Forked workers keep its pipe to those before them open
+            if supervisor and (os.getppid() != parent or not supervisor.is_alive()):
                 # Whoever stayed would answer for ever, and keep the port from the next start
                 _log.error("the process that supervises the workers is gone; this one ends")
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -22,6 +22,7 @@ from adapters.demo import write_demo
 from adapters.snapshots import DirectorySnapshotStore
 from tests.conftest import Service, serving
 from tests.graphql_api.test_service import ONE_RUN, RETRAIN, ended
+from tests.graphql_api.test_workers import workers_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -96,11 +97,7 @@ class Crashing:
 
     def workers(self) -> list[int]:
         """Return the serving processes."""
-        return [
-            process
-            for process in children(self.service.process.pid)
-            if b"spawn_main" in command(process)
-        ]
+        return [worker.process_id for worker in workers_of(self.service)]
 
     def kill_all(self, trainer: int | None) -> None:
         """Kill everything that belongs to the service, as the crash of a machine would."""

@@ -11,14 +11,22 @@ from pathlib import Path
 import pytest
 
 from graphql_api.absent import absent
+from graphql_api.forking import CAN_FORK
 from tests.conftest import NewState
 
 # Only learning, measuring, tests, other catalogues and tokens of other issuers need these
 IDLE = {
     *("implicit", "tqdm", "sklearn", "gensim", "regex", "optuna", "pandas", "redis"),
-    *("jwt", "cryptography", "fastapi", "werkzeug", "yaml"),
+    *("jwt", "cryptography", "fastapi", "werkzeug", "yaml", "numpy.f2py"),
     *("adapters.als", "adapters.baselines", "adapters.demo", "adapters.employers"),
     *("adapters.redis_catalog", "application.evaluating", "application.tuning"),
+}
+
+# Packages that an answer is made with; what asks for it in the test loads others
+ANSWERING = {
+    *("domain", "application", "adapters", "graphql_api", "strawberry", "graphql", "starlette"),
+    *("numpy", "scipy", "lmdb", "msgspec", "orjson", "pydantic", "limits", "prometheus_client"),
+    "threadpoolctl",
 }
 
 ANSWER = """
@@ -48,26 +56,44 @@ import sys
 from graphql_api import command_line
 
 command_line._run_server = lambda *_, **__: print(*sys.modules)
+command_line.CAN_FORK = {can_fork}
 command_line.cli(["serve", "--workers", "2"])
 """
 
 
-def test_a_worker_loads_nothing_that_answering_does_not_need(
-    demo_data: Path, new_state: NewState
-) -> None:
-    loaded = _loaded_by(ANSWER, demo_data, new_state())
-    assert {"strawberry", "adapters.factors"} <= loaded
+@pytest.fixture(scope="module")
+def answering(demo_data: Path, new_state: NewState) -> set[str]:
+    """Return the modules of a process that has answered."""
+    return _loaded_by(ANSWER, demo_data, new_state())
+
+
+def test_a_worker_loads_nothing_that_answering_does_not_need(answering: set[str]) -> None:
+    assert {"strawberry", "adapters.factors"} <= answering
     # The command line is what starts workers, not what they run
-    assert loaded & {*IDLE, "graphql_api.command_line"} == set()
+    assert answering & {*IDLE, "graphql_api.command_line"} == set()
 
 
-def test_what_supervises_workers_loads_none_of_what_they_answer_with(
+@pytest.mark.skipif(not CAN_FORK, reason="workers are not forked here")
+def test_what_forks_workers_has_loaded_all_that_they_answer_with_and_no_more(
+    demo_data: Path, new_state: NewState, answering: set[str]
+) -> None:
+    loaded = _loaded_by(SUPERVISE.format(can_fork=True), demo_data, new_state())
+    ours = {name for name in answering if name.partition(".")[0] in ANSWERING}
+    assert {"graphql_api.app", "scipy.sparse", "lmdb"} <= ours
+    # Each makes a schema of its own, which loads another small module
+    assert ours - loaded <= {"strawberry.federation.schema_directives", "graphql_api.__main__"}
+    assert loaded & IDLE == set()
+    servers = {"uvloop", "httptools", "websockets", "uvicorn.lifespan.on"}
+    assert servers <= loaded
+
+
+def test_what_supervises_workers_that_are_not_forked_loads_none_of_what_they_answer_with(
     demo_data: Path, new_state: NewState
 ) -> None:
-    loaded = _loaded_by(SUPERVISE, demo_data, new_state())
+    loaded = _loaded_by(SUPERVISE.format(can_fork=False), demo_data, new_state())
     assert "graphql_api.command_line" in loaded
-    answering = {"graphql", "strawberry", "scipy", "adapters.factors", "graphql_api.schema"}
-    assert loaded & {*IDLE, *answering} == set()
+    idle = {"graphql", "strawberry", "scipy", "adapters.factors", "graphql_api.schema"}
+    assert loaded & {*IDLE, *idle} == set()
 
 
 def test_what_is_absent_for_a_while_can_be_loaded_afterwards(
@@ -80,6 +106,29 @@ def test_what_is_absent_for_a_while_can_be_loaded_afterwards(
         with pytest.raises(ModuleNotFoundError, match="rarely_installed"):
             import_module("rarely_installed")
     import_module("rarely_installed")
+
+
+LAZY = """
+from importlib import import_module
+
+def __getattr__(name):
+    return import_module(f"{__name__}.{name}")
+"""
+
+
+def test_a_module_that_its_package_loads_when_asked_is_absent_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lazy").mkdir()
+    (tmp_path / "lazy" / "__init__.py").write_text(LAZY)
+    (tmp_path / "lazy" / "part.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with absent("lazy.part"):
+        package = import_module("lazy")
+        assert package.part is None
+        with pytest.raises(ModuleNotFoundError, match=r"lazy\.part"):
+            import_module("lazy.part")
+    assert package.part is import_module("lazy.part")
 
 
 def _loaded_by(script: str, data: Path, state: Path) -> set[str]:

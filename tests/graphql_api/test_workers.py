@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from graphql_api.forking import CAN_FORK
 from tests.conftest import NewState, Service, jobrec, serving
 from tests.graphql_api.test_service import ONE_RUN, RETRAIN, ended
 
@@ -312,6 +314,41 @@ def test_counts_stay_when_a_worker_dies(demo_data: Path, new_state: NewState) ->
         assert other.process_id in alive
         for worker in workers_of(service):
             assert worker.counted("similarJobs") == {"OK": 4}
+        answers = [worker.ask(SHOWN, job="1") for worker in workers_of(service)]
+        assert answers[0] == answers[1]
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="workers are not forked here")
+def test_what_forks_workers_has_one_thread_and_nothing_of_the_stores(
+    two: Service, workers: list[Worker]
+) -> None:
+    supervisor = two.process.pid
+    stores = f"{two.state}/", f"{two.data}/"
+    opened = _open_files(supervisor)
+    mapped = Path(f"/proc/{supervisor}/maps").read_text()
+    assert [path for path in opened if path.startswith(stores)] == []
+    assert [folder for folder in stores if folder in mapped] == []
+    assert len(list(Path(f"/proc/{supervisor}/task").iterdir())) == 1
+    for worker in workers:
+        worker.ask(VERSION)
+        assert f"{two.state}/catalogue/lock.mdb" in _open_files(worker.process_id)
+
+
+def test_a_hangup_exchanges_all_workers_without_losing_a_request(
+    demo_data: Path, new_state: NewState
+) -> None:
+    with serving(demo_data, new_state(), "--workers", "2") as service:
+        before = {worker.process_id for worker in workers_of(service)}
+        with light_load(service) as load:
+            service.process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 30
+            while len(after := {worker.process_id for worker in workers_of(service)}) != 2 or (
+                after & before
+            ):
+                assert time.monotonic() < deadline, f"{after & before} serve 30 s after SIGHUP"
+                time.sleep(0.05)
+    assert load.wrong == []
+    assert load.answers
 
 
 def test_runs_are_known_after_a_restart_to_every_worker(
