@@ -51,6 +51,19 @@ asyncio.run(answer())
 print(*sys.modules)
 """
 
+BEGIN = """
+import os, sys
+from contextlib import suppress
+import graphql_api.__main__
+
+sys.argv = ["jobrec", "serve", "--help"]
+with suppress(SystemExit):
+    graphql_api.__main__.main()
+assert "numpy" in sys.modules
+variables = [f"{name}={value}" for name, value in os.environ.items() if "BLAS_NUM" in name]
+print(len(os.listdir("/proc/self/task")), *variables)
+"""
+
 SUPERVISE = """
 import sys
 from graphql_api import command_line
@@ -96,6 +109,15 @@ def test_what_supervises_workers_that_are_not_forked_loads_none_of_what_they_ans
     assert loaded & {*IDLE, *idle} == set()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for threads")
+@pytest.mark.parametrize("variables", [{}, {"OPENBLAS_NUM_THREADS": "1"}])
+def test_a_server_begins_without_threads_and_leaves_trainings_theirs(
+    demo_data: Path, new_state: NewState, variables: dict[str, str]
+) -> None:
+    told = _loaded_by(BEGIN, demo_data, new_state(), **variables)
+    assert told == {"1", *(f"{name}={value}" for name, value in variables.items())}
+
+
 def test_what_is_absent_for_a_while_can_be_loaded_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,9 +153,10 @@ def test_a_module_that_its_package_loads_when_asked_is_absent_for_a_while(
     assert package.part is import_module("lazy.part")
 
 
-def _loaded_by(script: str, data: Path, state: Path) -> set[str]:
-    """Run a script in a process of its own, and return the modules that it prints last."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("JOBREC_")}
+def _loaded_by(script: str, data: Path, state: Path, **variables: str) -> set[str]:
+    """Run a script in a process of its own, and return what it prints last, such as modules."""
+    hidden = "JOBREC_", "OPENBLAS_NUM"
+    own = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     finished = subprocess.run(
         [sys.executable, "-c", script],
         check=False,
@@ -142,6 +165,7 @@ def _loaded_by(script: str, data: Path, state: Path) -> set[str]:
         timeout=120,
         env={
             **own,
+            **variables,
             "JOBREC_DATA": str(data),
             "JOBREC_STATE": str(state),
             "JOBREC_ADMIN_TOKEN": "a token of the tests",
