@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from tests.contracts import (
     at,
     imported,
 )
+from tests.processes import Script, script
 
 
 @pytest.fixture
@@ -111,17 +111,11 @@ while True:
 
 
 @contextmanager
-def compacting(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def compacting(folder: Path) -> Iterator[Script]:
     """Let another process compact a store all the time."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _COMPACTING, str(folder)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "compacted\n"
-        try:
-            yield process
-        finally:
-            process.kill()
+    with script(_COMPACTING, folder) as other:
+        assert other.lines.readline() == "compacted\n"
+        yield other
 
 
 @pytest.mark.slow
@@ -149,27 +143,21 @@ def test_nothing_is_lost_while_another_process_compacts_and_is_killed_at_any_mom
     added, places, changes = 0, set(), [0]
     store.upsert_jobs([Job(1_000_000 + id_, description="x" * 9_000) for id_ in range(300)])
     for _ in range(30):
-        with compacting(tmp_path) as process:
+        with compacting(tmp_path) as other:
             end = time.monotonic() + random.uniform(0, 0.08)
             while time.monotonic() < end:
                 assert store.upsert_jobs([Job(added)]) == [Change.CREATED]
                 added += 1
                 assert store.counts([JobFilter()]) == [300 + added]
                 changes.append(store.revision)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            other.kill()
         # Whoever was there all along and whoever comes now see the same
         places.add((tmp_path / "current").readlink())
         held = set(range(added)) | set(range(1_000_000, 1_000_300))
         assert set(store.jobs(list(held))) == held
-        script = f"import sys; {_OPEN}; print(len(store.jobs(range({added}))))"
-        found = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        assert int(found.stdout) == added
+        count = f"import sys; {_OPEN}; print(len(store.jobs(range({added}))))"
+        with script(count, tmp_path) as newcomer:
+            assert int(newcomer.lines.read()) == added
     assert changes == sorted(set(changes))
     assert len(places) > 20
     store.compact()
@@ -282,16 +270,11 @@ def test_killed_at_any_moment_an_import_leaves_the_old_or_the_new_and_all_acknow
     random = np.random.default_rng(7)
     acknowledged = 0
     for _ in range(30):
-        with subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(tmp_path), str(acknowledged)],
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as child:
-            assert child.stdout is not None
-            child.stdout.readline()
+        with script(_CHILD, tmp_path, str(acknowledged)) as child:
+            child.lines.readline()
             time.sleep(random.uniform(0, 0.08))
-            child.send_signal(signal.SIGKILL)
-            lines = child.stdout.read().splitlines(keepends=True)
+            child.kill()
+            lines = child.lines.read().splitlines(keepends=True)
         acknowledged = max([acknowledged, *(int(line) for line in lines if line.endswith("\n"))])
         store = LmdbCatalog(tmp_path)
         jobs, users = store.jobs(range(400)), store.users(range(400))
@@ -312,11 +295,11 @@ def test_a_reader_that_was_killed_holds_nothing_up_once_another_process_comes(
     texts = [Job(id_, description="x" * 9_000) for id_ in range(50)]
     store.upsert_jobs(texts)
     folder = tmp_path / "catalogue"
-    script = (
+    source = (
         f"import sys; {_OPEN}\nwith store._reading() as view: print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)],
+        [sys.executable, "-c", source, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -344,11 +327,11 @@ def test_a_reader_that_was_killed_holds_nothing_up_once_another_process_comes(
 def test_processes_see_each_others_changes_at_the_next_question(store: LmdbCatalog) -> None:
     store.upsert_jobs([Job(1), Job(2)])
     assert store.standing(np.array([1, 2]), at(0), None).open.tolist() == [True, True]
-    script = (
+    source = (
         "import sys; from pathlib import Path; from adapters.lmdb_catalog import LmdbCatalog;"
         "LmdbCatalog(Path(sys.argv[1])).close_jobs([1])"
     )
     folder = store._folder  # noqa: SLF001 - where the other process finds it
-    subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
+    subprocess.run([sys.executable, "-c", source, str(folder)], check=True)
 
     assert store.standing(np.array([1, 2]), at(0), None).open.tolist() == [False, True]

@@ -27,7 +27,7 @@ from domain.ports import Begun
 from domain.runs import RunRequest, RunStatus
 from graphql_api.command_line import main
 from graphql_api.schema import create_schema
-from tests.conftest import jobrec
+from tests.conftest import jobrec, jobrec_anew
 
 # Processes of their own take their time
 pytestmark = pytest.mark.slow
@@ -134,7 +134,7 @@ class TestDemoThenTrain:
         while len(contents) < 2:
             day = datetime.now(UTC).date()
             folder = tmp_path / str(len(contents)) / str(day)
-            jobrec("demo", "--data", folder, "--scale", "0.002")
+            jobrec_anew("demo", "--data", folder, "--scale", "0.002")
             if datetime.now(UTC).date() != day:
                 contents.clear()  # midnight passed: begin again
                 continue

@@ -12,7 +12,7 @@ import pytest
 from selenium import webdriver
 
 from tests.browser import console, find_all
-from tests.conftest import Service, jobrec, serving
+from tests.conftest import Service, jobrec, jobrec_anew, serving
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("gensim", reason='pip install "jobrec[employers]"')
@@ -55,10 +55,12 @@ def test_without_the_extra_a_training_goes_on_and_says_what_to_install(
 ) -> None:
     state = tmp_path / "state"
     places: list[str | Path] = ["--data", demo_data, "--state", state]
-    trained = jobrec("train", *places, PYTHONPATH=without_extra, JOBREC_EMPLOYERS="auto")
+    trained = jobrec_anew("train", *places, PYTHONPATH=without_extra, JOBREC_EMPLOYERS="auto")
     assert 'employers need an extra: pip install "jobrec[employers]"' in trained.stdout
     assert "is live" in trained.stdout
-    shown = jobrec("employers", "list", "--state", state, PYTHONPATH=without_extra, check=False)
+    shown = jobrec_anew(
+        "employers", "list", "--state", state, PYTHONPATH=without_extra, check=False
+    )
     assert shown.returncode == 4
     assert "learned no types of employers" in shown.stderr
     assert 'pip install "jobrec[employers]"' in shown.stderr
@@ -68,7 +70,9 @@ def test_without_the_extra_what_was_asked_for_outright_is_refused(
     demo_data: Path, without_extra: str, tmp_path: Path
 ) -> None:
     places: list[str | Path] = ["--data", demo_data, "--state", tmp_path / "state"]
-    refused = jobrec("train", *places, "--employers", "on", PYTHONPATH=without_extra, check=False)
+    refused = jobrec_anew(
+        "train", *places, "--employers", "on", PYTHONPATH=without_extra, check=False
+    )
     assert refused.returncode == 2
     assert 'pip install "jobrec[employers]"' in refused.stderr
 
@@ -76,11 +80,11 @@ def test_without_the_extra_what_was_asked_for_outright_is_refused(
 def test_without_the_extra_all_but_the_map_of_learned_types_is_told(
     typed: Service, without_extra: str, tmp_path: Path
 ) -> None:
-    listed = jobrec("employers", "list", "--state", typed.state, PYTHONPATH=without_extra)
+    listed = jobrec_anew("employers", "list", "--state", typed.state, PYTHONPATH=without_extra)
     assert "such as" in listed.stdout
     page = tmp_path / "employers.html"
     report: list[str | Path] = ["report", "--state", typed.state, "--html", page]
-    refused = jobrec("employers", *report, PYTHONPATH=without_extra, check=False)
+    refused = jobrec_anew("employers", *report, PYTHONPATH=without_extra, check=False)
     assert refused.returncode == 2
     assert 'pip install "jobrec[employers]"' in refused.stderr
 

@@ -25,7 +25,16 @@ import pytest
 from adapters.runs import SqliteTrainingRuns
 from adapters.snapshots import DirectorySnapshotStore
 from domain.runs import RunStatus, TrainingRun
-from tests.conftest import CLIENT, START_SECONDS, TOKEN, Service, free_port, jobrec, serving
+from tests.conftest import (
+    CLIENT,
+    START_SECONDS,
+    TOKEN,
+    Service,
+    free_port,
+    jobrec,
+    jobrec_anew,
+    serving,
+)
 from tests.graphql_api.test_kill import command as command_of
 from tests.graphql_api.test_kill import descendants
 
@@ -883,7 +892,7 @@ def test_same_data_and_seed_give_the_same_bytes_and_another_seed_does_not(
 ) -> None:
     def files(name: str, *arguments: str) -> list[bytes]:
         state = tmp_path / name
-        jobrec("train", *options(demo_data, state), "--hold-out", "0", *arguments)
+        jobrec_anew("train", *options(demo_data, state), "--hold-out", "0", *arguments)
         folder = state / "models" / str(store(state).live())
         return [(folder / f"{side}_factors.npy").read_bytes() for side in ("user", "job")]
 
