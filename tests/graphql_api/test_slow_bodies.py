@@ -6,11 +6,11 @@ import json
 import socket
 
 import httpx
-import pytest
 
 from tests.conftest import Service
 
 HEAD = "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HALF_A_BODY = f'{HEAD}Content-Length: 100\r\n\r\n{{"query'
 
 
 def answer_to(service: Service, text: str) -> tuple[int, str]:
@@ -34,9 +34,3 @@ def test_body_that_is_declared_too_large_is_refused_before_any_of_it_comes(
 ) -> None:
     text = f"{HEAD}Content-Length: {(1 << 20) + 1}\r\n\r\n"
     assert answer_to(service, text) == (413, "PAYLOAD_TOO_LARGE")
-
-
-@pytest.mark.slow
-def test_half_a_body_is_given_up_with_408(service: Service) -> None:
-    text = f'{HEAD}Content-Length: 100\r\n\r\n{{"query'
-    assert answer_to(service, text) == (408, "REQUEST_TIMEOUT")
