@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-import tracemalloc
+import multiprocessing
+import re
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,7 +106,15 @@ class TestExposure:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell memory")
 def test_all_metrics_of_43_000_people_and_36_000_jobs_take_less_than_a_gibibyte() -> None:
+    # In a process of its own, for what others took before counts in a peak
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(peak_of_all_metrics).result() < 1 << 30
+
+
+def peak_of_all_metrics() -> int:
+    """Measure in a process that has done nothing else; return the most bytes that it held."""
     people, jobs, k = 43_000, 36_000, 20
     chance = np.random.default_rng(0)
     done = ActivityTally.from_events(
@@ -119,14 +130,12 @@ def test_all_metrics_of_43_000_people_and_36_000_jobs_take_less_than_a_gibibyte(
     firsts = chance.integers(0, jobs, (len(targets.user_ids), 1))
     lists = (firsts + 1_789 * np.arange(k)) % jobs
 
-    tracemalloc.start()
     values = per_person(targets, lists, [10, k])
     Exposure(train).measure(targets.user_ids, lists, [10, k])
     Resampled({"a": values, "b": values}, Bootstrap()).difference("a", "b", "ndcg@20")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-
-    assert peak < 1 << 30
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 @pytest.mark.parametrize(
