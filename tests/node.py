@@ -33,7 +33,8 @@ def install(project: Path, folder: Path) -> None:
     """Copy a project into a folder, and install there exactly what its lock file names."""
     npm = tool("npm")
     copy(project, folder)
-    run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
+    # What npm has kept is held against the hashes of the lock file, too
+    run([npm, "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
 
 
 def run(command: list[str], folder: Path, **environment: str) -> str:
