@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 
@@ -104,6 +105,10 @@ class JobPool:
         """The ids of the new jobs, ascending."""
         return self.ids[self.known :]
 
+    @cached_property
+    def _parts(self) -> tuple[IdIndex, IdIndex]:
+        return IdIndex(self.ids[: self.known]), IdIndex(self.new_ids)
+
     def position(self, job_id: int) -> int | None:
         """Return a job's position, None where it is not in the pool."""
         found = int(self.positions(np.array([job_id], dtype=np.int64))[0])
@@ -111,9 +116,10 @@ class JobPool:
 
     def positions(self, job_ids: IdArray) -> IndexArray:
         """Return the positions of jobs, -1 where one is not in the pool."""
-        positions = IdIndex(self.ids[: self.known]).positions(job_ids)
-        if len(self.new_ids):
-            new = IdIndex(self.new_ids).positions(job_ids)
+        learned, others = self._parts
+        positions = learned.positions(job_ids)
+        if len(others):
+            new = others.positions(job_ids)
             positions[new >= 0] = self.known + new[new >= 0]
         return positions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -415,12 +416,16 @@ class IdIndex:
         if len(ids) > 1 and not (np.diff(ids) > 0).all():
             raise InputError("ids of an index must be strictly ascending")
         self.ids = ids
+        # Looking into it one by one is several times as fast as into an array
+        self._one_by_one = ids.data
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def positions(self, ids: Sequence[int] | IdArray) -> IndexArray:
         """Return each id's position, -1 where the index does not hold it."""
+        if len(ids) <= _FEW:
+            return np.array([self._place(int(id_)) for id_ in ids], dtype=np.int64)
         wanted = np.asarray(ids, dtype=np.int64)
         if not len(self.ids):
             return np.full(len(wanted), -1, dtype=np.int64)
@@ -430,8 +435,12 @@ class IdIndex:
 
     def position(self, id_: int) -> int | None:
         """Return one id's position, None where the index does not hold it."""
-        found = int(self.positions([id_])[0])
+        found = self._place(id_)
         return None if found < 0 else found
+
+    def _place(self, id_: int) -> int:
+        found = bisect_left(self._one_by_one, id_)
+        return found if found < len(self.ids) and self._one_by_one[found] == id_ else -1
 
 
 @dataclass(frozen=True)

@@ -314,7 +314,10 @@ class PlacedJobs:
         job = self._jobs.get(job_id)
         if job is None:
             advert = self.known.get(job_id) or Advert(job_id)
-            job = self._jobs[job_id] = Job.from_domain(advert, self._gathering.at, self)
+            has_employer = self.wanted.employer is not None
+            job = self._jobs[job_id] = Job.from_domain(
+                advert, self._gathering.at, self, has_employer=has_employer
+            )
         return job
 
     def employer(self, name: str) -> Employer:

@@ -285,8 +285,9 @@ class Query:
         variety: SpreadOut = None,
     ) -> RecommendationList | None:
         terms = _Terms(first, where, exclude, exclude_job_ids, include_closed, variety)
-        if terms.is_plain and _wanted(info).is_plain:
-            return await _recommend_plainly(info, user_id, terms)
+        wanted = _wanted(info)
+        if terms.is_plain and wanted.is_plain:
+            return await _recommend_plainly(info, user_id, terms, wanted)
         lists = await info.context.services.runtime.run(
             _recommend, info, [user_id], terms, "userId"
         )
@@ -311,8 +312,9 @@ class Query:
         variety: SpreadOut = None,
     ) -> list[RecommendationList] | None:
         terms = _Terms(first, where, exclude, exclude_job_ids, include_closed, variety)
-        if terms.is_plain and _wanted(info).is_plain and len(user_ids) <= MAX_BATCH:
-            return await _recommend_all_plainly(info, user_ids, terms)
+        wanted = _wanted(info)
+        if terms.is_plain and wanted.is_plain and len(user_ids) <= MAX_BATCH:
+            return await _recommend_all_plainly(info, user_ids, terms, wanted)
         return await info.context.services.runtime.run(_recommend, info, user_ids, terms, "userIds")
 
     @strawberry.field(
@@ -886,26 +888,26 @@ def micro_batches(
 
 
 async def _recommend_plainly(
-    info: Info[Context, None], user_id: strawberry.ID, terms: _Terms
+    info: Info[Context, None], user_id: strawberry.ID, terms: _Terms, wanted: WantedLists
 ) -> RecommendationList:
     """Recommend as `_recommend` does, together with others who ask right now."""
     context, id_ = info.context, parse_id(user_id, "userId")
     check_first(terms.first)
     exclude = tuple(terms.exclude)
     plain = await context.services.lists.one(
-        PlainTerms(context.live, terms.first, exclude, _wanted(info)), id_
+        PlainTerms(context.live, terms.first, exclude, wanted), id_
     )
     footing = plain.footing and plain.footing.of_one(plain.place)
     return _told_plainly(info, [id_], [plain], footing)[0]
 
 
 async def _recommend_all_plainly(
-    info: Info[Context, None], user_ids: list[strawberry.ID], terms: _Terms
+    info: Info[Context, None], user_ids: list[strawberry.ID], terms: _Terms, wanted: WantedLists
 ) -> list[RecommendationList]:
     """Recommend as `_recommend` does, without a thread where the batch is small."""
     context, ids = info.context, [parse_id(user_id, "userIds") for user_id in user_ids]
     check_first(terms.first)
-    plain = PlainTerms(context.live, terms.first, tuple(terms.exclude), _wanted(info))
+    plain = PlainTerms(context.live, terms.first, tuple(terms.exclude), wanted)
     lists = await context.services.lists.all(plain, ids)
     return _told_plainly(info, ids, lists, lists[0].footing if lists else None)
 

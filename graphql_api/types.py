@@ -321,12 +321,19 @@ class Job:
         return self.links.similar(int(self.id), first)
 
     @classmethod
-    def from_domain(cls, job: model.Job, at: datetime, links: Links) -> Job:
-        """Return the job as it stands at a time."""
+    def from_domain(
+        cls, job: model.Job, at: datetime, links: Links, *, has_employer: bool = True
+    ) -> Job:
+        """Return the job as it stands at a time.
+
+        Args:
+            has_employer: whether anything is wanted of its employer.
+        """
+        employer = job.employer if has_employer else None
         row = _JobRow(
             _id(job.id),
             job.title,
-            None if job.employer is None else links.employer(job.employer),
+            None if employer is None else links.employer(employer),
             job.location,
             job.description,
             job.posted_at,
