@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from application.ahead import ListsAhead
+from application.ahead import LENGTH, ListsAhead
 from application.histories import NOTHING_NEW, Person, people_of, visitor, without_erased
 from application.new_jobs import JobPool, JobPools
 from domain import explaining
@@ -273,11 +273,16 @@ class _Candidates:
 
 
 class Moment(NamedTuple):
-    """What a model may recommend now: looked up once for all lists that are made together."""
+    """What a model may recommend now: looked up once for all lists that are made together.
+
+    Attributes:
+        is_filtered: whether a filter narrows it.
+    """
 
     model: LiveModel
     pool: JobPool
     candidates: _Candidates
+    is_filtered: bool = False
 
 
 class _Completed(NamedTuple):
@@ -405,7 +410,7 @@ class Recommending:
         where = None if where == _UNFILTERED else where
         if moment is None:
             moment = self._moment(model or self._models.live, where, include_closed=include_closed)
-        model, pool, candidates = moment
+        model, pool, candidates, is_filtered = moment
         people = self._people(model, pool, candidates, user_ids, exclude)
         if exclude_jobs:
             barred = pool.positions(np.array(exclude_jobs, dtype=np.int64))
@@ -421,7 +426,7 @@ class Recommending:
             first,
             reasons,
             variety or self._variety,
-            filtered=where is not None,
+            filtered=is_filtered,
         )
 
     def for_visitor(
@@ -604,7 +609,7 @@ class Recommending:
         if moment is None:
             where = None if where == _UNFILTERED else where
             moment = self._moment(model or self._models.live, where)
-        model, pool, candidates = moment
+        model, pool, candidates, _ = moment
         positions = ((job_id, pool.position(job_id)) for job_id in job_ids)
         known = [(job_id, position) for job_id, position in positions if position is not None]
         lists = {}
@@ -635,25 +640,30 @@ class Recommending:
         is_open = job.is_open(self._clock())
         return explaining.Verdict.NOT_LEARNED if is_open else explaining.Verdict.CLOSED
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether there is any use in `look_ahead`."""
+        is_short = self._variety.pool(1) <= LENGTH
+        return self._catalog.is_near and is_short and self._ahead.most_people > 0
+
     def catch_up(self) -> None:
         """Look up what the live model may recommend now, so that it is at hand."""
-        if self._models.current is not None:
-            self.moment(self._models.current)
+        model = self._models.current
+        if model is not None:
+            self._ahead.prepare(model.manifest.version, model.interactions)
+            self.moment(model)
 
     def look_ahead(self) -> bool:
-        """Make lists that somebody may ask for, for a millisecond or two; tell whether more wait.
+        """Make lists that somebody may ask for, for some milliseconds; tell whether more wait.
 
-        Nothing is made where `moment_at_hand` has nothing.
+        Nothing is made before `catch_up`, nor where `moment_at_hand` has nothing.
         """
         model = self._models.current
         moment = None if model is None else self.moment_at_hand(model)
         if moment is None:
             return False
         return self._ahead.advance(
-            moment.model.manifest.version,
-            moment.pool.recommender,
-            moment.model.interactions,
-            moment.candidates.eligible,
+            moment.model.manifest.version, moment.pool.recommender, moment.candidates.eligible
         )
 
     def moment(self, model: LiveModel) -> Moment:
@@ -665,7 +675,7 @@ class Recommending:
     ) -> Moment:
         pool = self._pool(model)
         candidates = self._candidates(model, pool, where, include_closed=include_closed)
-        return Moment(model, pool, candidates)
+        return Moment(model, pool, candidates, where is not None)
 
     def moment_at_hand(self, model: LiveModel) -> Moment | None:
         """Return the same within microseconds; None where it takes longer."""
@@ -674,7 +684,7 @@ class Recommending:
         pool = self._pools.remembered(model.manifest.version)
         with self._lock:
             candidates = self._remembered.get((model.manifest.version, None, False))
-        if pool is None or candidates is None or pool.is_partial:
+        if pool is None or candidates is None:
             return None
         try:
             revision = self._catalog.revision

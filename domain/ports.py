@@ -428,7 +428,7 @@ class Recommender(Protocol):
     @property
     def is_exact(self) -> bool:
         """Whether a list begins with the shorter one, and leaving a job out moves the rest up."""
-        return True
+        return False
 
     def alikeness(self, jobs: IndexArray) -> FloatArray:
         """Tell how far jobs resemble one another, as `similar` does.

@@ -49,12 +49,13 @@ def create_app(settings: Settings) -> Starlette:
     follow_dataset = partial(container.follow_dataset(), False)
     recommending = container.recommending()
     runtime = Runtime(
-        [models.refresh, follow_dataset, outages.look, recommending.catch_up, runs.reap]
+        [models.refresh, follow_dataset, outages.look, runs.reap],
+        [recommending.catch_up] if catalog.is_near else [],
     )
     launcher = TrainingLauncher(
         settings.environment(secrets=False), lambda run_id: runs.get(run_id).status.is_final
     )
-    remembered = RememberedJobs(catalog)
+    remembered = RememberedJobs(catalog, outages)
     services = Services(
         runtime=runtime,
         recommending=recommending,
@@ -79,13 +80,16 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         runtime.start()
         _spare_the_collector()
-        looking = asyncio.create_task(
-            idly(recommending.look_ahead, lambda: endpoint.received), name="jobrec-ahead"
-        )
+        looking = None
+        if recommending.looks_ahead:
+            # What is remembered pays no toll here, and a web socket's operations are no requests
+            asked = idly(recommending.look_ahead, lambda: endpoint.received + toll.taken)
+            looking = asyncio.create_task(asked, name="jobrec-ahead")
         yield
-        looking.cancel()
-        with suppress(asyncio.CancelledError):
-            await looking
+        if looking is not None:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
         runtime.stop()
 
     def jobs_known() -> int:
@@ -93,9 +97,10 @@ def create_app(settings: Settings) -> Starlette:
 
     guards = Guards.by(settings, container.authenticator())
     pages = [Route("/", graphiql.page), graphiql.assets()]
+    toll = Toll(settings.max_cost, guards.spend, jobs_known)
     schema = create_schema(
         Observed,
-        toll=Toll(settings.max_cost, guards.spend, jobs_known),
+        toll=toll,
         observe=observe,
         profile=settings.profile,
         withheld=settings.withheld,

@@ -134,7 +134,7 @@ class Endpoint(GraphQL[Context, None]):
     """`/graphql`: pages for browsers, JSON for everybody else, a code on every error.
 
     Attributes:
-        received: how many requests came.
+        received: how many requests came over HTTP.
     """
 
     websocket_adapter_class = _WebSocketAdapter

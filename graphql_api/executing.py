@@ -85,7 +85,7 @@ _PYTHON_TYPES: Mapping[str, type] = {
     "Int": int,
     "Float": float,
 }
-"""Values of these are as the answer holds them."""
+"""Values of these are as the answer holds them, within the bounds that are told below."""
 
 Complete = Callable[[Sequence[Any], "_Run"], list[Any]]
 """Turns what resolvers gave into what the answer holds, one for one."""
@@ -133,16 +133,17 @@ class _Variables:
     ) -> None:
         self._schema = schema
         self._definitions = definitions
-        self._plain: list[tuple[GraphQLVariableSignature, Test]] = []
+        self._plain: list[tuple[GraphQLVariableSignature, Test]] | None = []
         for definition in definitions:
             signature = get_variable_signature(schema, definition)
-            test = None if isinstance(signature, GraphQLError) else _test_of(signature.type)
-            if test is not None and not isinstance(signature, GraphQLError):
-                self._plain.append((signature, test))
+            if isinstance(signature, GraphQLError) or (test := _test_of(signature.type)) is None:
+                self._plain = None
+                break
+            self._plain.append((signature, test))
 
     def of(self, given: Mapping[str, Any]) -> VariableValues | None:
         """Return the values of what was given; None where it does not fit."""
-        if len(self._plain) == len(self._definitions):
+        if self._plain is not None:
             sources: dict[str, VariableValueSource] = {}
             for signature, is_right in self._plain:
                 value = given.get(signature.name)
@@ -598,13 +599,12 @@ def _leaf_read(attribute: str, type_: GraphQLLeafType, *, is_required: bool) -> 
     right = {_PYTHON_TYPES[type_.name]} if type_.name in _PYTHON_TYPES else set()
     if right and not is_required:
         right.add(type(None))
-    is_right = _BOUNDED.get(type_.name, _any)
+    are_right = _BOUNDED.get(type_.name)
 
     def leaf(values: Sequence[Any], run: _Run) -> list[Any]:
         found = [*map(read, values)]
-        return (
-            found if right.issuperset(map(type, found)) and is_right(found) else coerced(found, run)
-        )
+        is_right = right.issuperset(map(type, found)) and (are_right is None or are_right(found))
+        return found if is_right else coerced(found, run)
 
     return leaf
 
@@ -629,10 +629,6 @@ def _are_finite(found: Sequence[float | None]) -> bool:
 def _are_small(found: Sequence[int | None]) -> bool:
     given = [*filter(None, found)]
     return not given or (min(given) >= -_INT_BOUND and max(given) < _INT_BOUND)
-
-
-def _any(_: Sequence[object]) -> bool:
-    return True
 
 
 _BOUNDED: Mapping[str, Callable[[Sequence[Any]], bool]] = {

@@ -36,8 +36,9 @@ _BUT_TEXT = JOB_FIELDS - {"description"}
 class RememberedJobs:
     """Jobs without their texts, as the catalogue has them at its present revision."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, outages: Outages) -> None:
         self._catalog = catalog
+        self._outages = outages
         self._held: tuple[int, dict[int, Advert | None]] = (-1, {})
 
     def at(self, revision: int) -> ReadJobs:
@@ -45,14 +46,14 @@ class RememberedJobs:
 
         def read(ids: Sequence[int], fields: frozenset[str]) -> Mapping[int, Advert]:
             if not fields <= _BUT_TEXT:
-                return self._catalog.jobs(ids, fields)
+                return self._outages.watch(lambda: self._catalog.jobs(ids, fields))
             held_at, held = self._held
             if held_at != revision or len(held) > _REMEMBERED_JOBS:
                 held = {}
                 self._held = revision, held
             missing = [id_ for id_ in ids if id_ not in held]
             if missing:
-                found = self._catalog.jobs(missing, _BUT_TEXT)
+                found = self._outages.watch(lambda: self._catalog.jobs(missing, _BUT_TEXT))
                 held.update((id_, found.get(id_)) for id_ in missing)
             return {id_: job for id_ in ids if (job := held[id_]) is not None}
 
@@ -66,7 +67,7 @@ class Gathering:
         model: returns the model of the whole answer; asked only where similar jobs are wanted.
         at: the time of the answer.
         grounds: takes note where the answer holds jobs whose opening or closing nobody watches.
-        read_jobs: in place of the catalogue's own way.
+        read_jobs: in place of the catalogue's own way; watches for outages itself.
 
     Attributes:
         is_partial: whether the catalogue did not answer; it is not asked again then.
@@ -83,7 +84,9 @@ class Gathering:
         read_jobs: ReadJobs | None = None,
     ) -> None:
         self._grounds = grounds
-        self._read_jobs = read_jobs or catalog.jobs
+        self._read_jobs = read_jobs or (
+            lambda ids, fields: outages.watch(lambda: catalog.jobs(ids, fields))
+        )
         self.is_partial = False
         self.at = at
         self._catalog = catalog
@@ -153,7 +156,7 @@ class Gathering:
         if not ids:
             return
         fields = frozenset({"id"}.union(*(place.wanted.fields for place in unread)))
-        known = self._asked(lambda: self._read_jobs(list(ids), fields)) or {}
+        known = self._attempt(lambda: self._read_jobs(list(ids), fields)) or {}
         for place in unread:
             place.known = known
         for place in level:
@@ -257,10 +260,13 @@ class Gathering:
 
     def _asked(self, ask: Callable[[], T]) -> T | None:
         """Ask the catalogue, unless it has failed before; None where it does not answer."""
+        return self._attempt(lambda: self._outages.watch(ask))
+
+    def _attempt(self, ask: Callable[[], T]) -> T | None:
         if self.is_partial:
             return None
         try:
-            return self._outages.watch(ask)
+            return ask()
         except CatalogUnavailable:
             self.is_partial = True
             return None

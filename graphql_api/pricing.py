@@ -203,6 +203,9 @@ class Toll:
         spend: takes the operation's context and price, and returns an error where the caller has
             spent too much already.
         jobs: returns how many jobs the model knows.
+
+    Attributes:
+        taken: how many operations came.
     """
 
     def __init__(
@@ -211,6 +214,7 @@ class Toll:
         spend: Callable[[Any, int], Awaitable[GraphQLError | None]],
         jobs: Callable[[], int],
     ) -> None:
+        self.taken = 0
         self._budget = budget
         self._spend = spend
         self._jobs = jobs
@@ -219,6 +223,7 @@ class Toll:
         self, prices: Prices, variables: Mapping[str, Any], context: object
     ) -> tuple[dict[str, int], list[GraphQLError]]:
         """Return what the answer tells of the price, and why the operation may not run."""
+        self.taken += 1
         requested = prices.of(variables, self._jobs())
         told = {"requested": requested, "budget": self._budget}
         if errors := _too_long(variables):

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -136,22 +137,20 @@ class Windows:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._windows: dict[tuple[str, str], Window] = {}
+        # Not a plain one: looking for its first key passes over all that was dropped before
+        self._windows: OrderedDict[tuple[str, str], Window] = OrderedDict()
 
     def add(self, key: tuple[str, str], amount: int) -> Window:
         """Count, and return the window in which that was."""
         now = time.monotonic()
         # Equally long, those that began first end first
         while self._windows and next(iter(self._windows.values())).ends <= now:
-            del self._windows[next(iter(self._windows))]
+            self._windows.popitem(last=False)
         window = self._windows.get(key)
         if window is None:
             window = self._windows[key] = Window(now + self._seconds)
         window.count += amount
         return window
-
-    def __len__(self) -> int:
-        return len(self._windows)
 
 
 def _in_redis(url: str) -> Storage:

@@ -1,4 +1,4 @@
-"""What serving does beside answering: threads, chores, and processes that train."""
+"""What serving does beside answering: threads, chores, idle work, and processes that train."""
 
 from __future__ import annotations
 
@@ -58,11 +58,18 @@ class Runtime:
 
     Args:
         chores: called again and again in a thread, for following the promoted model and the like.
+        later: called after these, but not at the start, which waits for the others.
         interval: seconds between two rounds of chores.
     """
 
-    def __init__(self, chores: Sequence[Callable[[], object]], interval: float = 0.25) -> None:
+    def __init__(
+        self,
+        chores: Sequence[Callable[[], object]],
+        later: Sequence[Callable[[], object]] = (),
+        interval: float = 0.25,
+    ) -> None:
         self._chores = chores
+        self._later = later
         self._interval = interval
         self._pool = ThreadPoolExecutor(
             max_workers=min(8, (os.cpu_count() or 1) + 2), thread_name_prefix="jobrec"
@@ -78,7 +85,7 @@ class Runtime:
 
     def start(self) -> None:
         """Do each chore once, then keep doing them in the background."""
-        self._do_chores()
+        self._do(self._chores)
         self._follower.start()
 
     def stop(self) -> None:
@@ -97,10 +104,10 @@ class Runtime:
                 _log.error("the process that supervises the workers is gone; this one ends")
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            self._do_chores()
+            self._do([*self._chores, *self._later])
 
-    def _do_chores(self) -> None:
-        for chore in self._chores:
+    def _do(self, chores: Sequence[Callable[[], object]]) -> None:
+        for chore in chores:
             try:
                 chore()
             except Exception as error:  # noqa: BLE001 - the follower must outlive a disk that is full for a minute

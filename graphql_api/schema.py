@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, cast
 
@@ -153,6 +153,9 @@ MAX_TOGETHER = 64
 
 BRIEF_CELLS = 1 << 20
 """People x jobs that are ranked in less time than to hand them to a thread is worth: some 6 ms."""
+
+BRIEF_SIMILAR_JOBS = 1 << 17
+"""Among so many jobs those that resemble one are found in such a time."""
 
 BRIEF_ROWS = 1_000
 """Rows of lists that are put together in such a time."""
@@ -420,17 +423,13 @@ class Query:
         where: Where = None,
     ) -> SimilarJobList | None:
         services, live = info.context.services, info.context.live
-        recommending = services.recommending
-        wanted = _SIMILAR.of(info._raw_info.field_nodes, lambda: _chosen(info))  # noqa: SLF001 - as in `_wanted`
+        recommending, id_ = services.recommending, parse_id(job_id, "jobId")
+        wanted = _similar_wanted(info)
 
         def find(at_hand: Moment | None = None) -> SimilarJobList | None:
-            moment = at_hand or recommending.moment(live)
+            moment = at_hand or (recommending.moment(live) if where is None else None)
             _stand_on(info, [], moment)
-            id_ = parse_id(job_id, "jobId")
-            narrowed = _filter(info, where)
-            answer = recommending.similar(
-                *(id_, first, narrowed, live), moment=moment if narrowed is None else None
-            )
+            answer = recommending.similar(id_, first, _filter(info, where), live, moment)
             if answer is None:
                 return None
             gathering = _gathering(
@@ -440,7 +439,7 @@ class Query:
             _note(info.context, is_partial=answer.is_partial or gathering.is_partial)
             return SimilarJobList.from_domain(answer, own, jobs)
 
-        if where is None and wanted.is_plain and live.manifest.jobs <= BRIEF_CELLS:
+        if where is None and wanted.is_plain and live.manifest.jobs <= BRIEF_SIMILAR_JOBS:
             at_hand = recommending.moment_at_hand(live)
             if at_hand is not None:
                 return find(at_hand)
@@ -1010,6 +1009,11 @@ def _wanted(info: Info[Context, None]) -> WantedLists:
     return _LISTS.of(info._raw_info.field_nodes, lambda: _chosen(info))  # noqa: SLF001 - strawberry shows nodes converted only
 
 
+def _similar_wanted(info: Info[Context, None]) -> WantedSimilar:
+    """Return what is wanted of the similar jobs that a root field answers."""
+    return _SIMILAR.of(info._raw_info.field_nodes, lambda: _chosen(info))  # noqa: SLF001 - as above
+
+
 def _gathering(info: Info[Context, None], read_jobs: ReadJobs | None = None) -> Gathering:
     services, context = info.context.services, info.context
     return Gathering(
@@ -1098,8 +1102,8 @@ class Schema(strawberry.Schema):
         allowed = {*(allowed_operation_types or OperationType)} - {OperationType.SUBSCRIPTION}
         known = self.known.find(query, operation_name)
         if known is not None and OperationType.QUERY in allowed:
-            context = _pinned(cast("Context", context_value))
-            return await self.execute_known(known, variable_values or {}, context)
+            own = replace(cast("Context", context_value), partial=None)
+            return await self.execute_known(known, variable_values or {}, own)
         return await super().execute(
             query,
             variable_values,

@@ -194,7 +194,7 @@ class WantedLists:
 
 
 class KeptSelections(Generic[W]):
-    """What documents want of lists: found out once where no variable changes it.
+    """What documents want of something: found out once where no variable changes it.
 
     Args:
         find: finds it out.
@@ -205,7 +205,7 @@ class KeptSelections(Generic[W]):
         self._kept: OrderedDict[tuple[int, ...], tuple[list[FieldNode], W]] = OrderedDict()
 
     def of(self, nodes: list[FieldNode], chosen: Callable[[], Sequence[Selection]]) -> W:
-        """Return what is wanted of the lists of a root field.
+        """Return what is wanted of a root field's answer.
 
         Args:
             nodes: of the field; they stay with a document.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,8 +65,15 @@ def person(position: int, *hidden: int) -> Person:
 
 
 def advance(lists: ListsAhead, model: Counting, jobs: BoolArray) -> None:
-    while lists.advance("1", model, INTERACTIONS, jobs):
+    lists.prepare("1", INTERACTIONS)
+    while lists.advance("1", model, jobs):
         pass
+
+
+def last(position: int) -> int:
+    """Return when somebody did something last."""
+    own = slice(INTERACTIONS.indptr[position], INTERACTIONS.indptr[position + 1])
+    return int(INTERACTIONS.last_at[own].max())
 
 
 def everybody() -> list[Person]:
@@ -109,7 +118,7 @@ def test_lists_into_which_a_job_has_come_are_made_anew_after_a_while(
     assert lists.of(made, [person(3)], 10, jobs) == [None]
     assert made.made == PEOPLE
     monkeypatch.setattr(ahead, "LASTS_SECONDS", 0.0)
-    assert lists.advance("1", made, INTERACTIONS, jobs)
+    assert lists.advance("1", made, jobs)
     monkeypatch.undo()
     # Until others are there, those before go on where nothing came
     assert None not in lists.of(made, everybody(), 10, before)
@@ -120,7 +129,9 @@ def test_lists_into_which_a_job_has_come_are_made_anew_after_a_while(
 def test_another_model_has_its_own_lists_at_once() -> None:
     lists, made, other, jobs = ListsAhead(1 << 20), model(), model(), eligible()
     advance(lists, made, jobs)
-    while lists.advance("2", other, INTERACTIONS, jobs):
+    assert not lists.advance("2", other, jobs)  # not prepared
+    lists.prepare("2", INTERACTIONS)
+    while lists.advance("2", other, jobs):
         pass
     assert None not in lists.of(other, everybody(), 10, jobs)
 
@@ -130,11 +141,7 @@ def test_where_there_is_no_room_for_all_the_latest_are_kept() -> None:
     advance(lists, made, jobs)
     found = lists.of(made, everybody(), 10, jobs)
     kept = [position for position, ranked in enumerate(found) if ranked is not None]
-    last = [
-        int(INTERACTIONS.last_at[INTERACTIONS.indptr[at] : INTERACTIONS.indptr[at + 1]].max())
-        for at in range(PEOPLE)
-    ]
-    assert sorted(last[position] for position in kept) == sorted(last)[-2:]
+    assert sorted(map(last, kept)) == sorted(map(last, range(PEOPLE)))[-2:]
 
 
 def test_none_are_kept_where_lists_are_not_exact_or_no_memory_is_given() -> None:
@@ -148,9 +155,35 @@ def test_none_are_kept_where_lists_are_not_exact_or_no_memory_is_given() -> None
 
 def test_a_few_are_made_at_a_time() -> None:
     lists, made, jobs = ListsAhead(1 << 20), model(), eligible()
+    lists.prepare("1", INTERACTIONS)
     # The first time, nothing but the room for them
     for count in (0, 16, 32):
-        assert lists.advance("1", made, INTERACTIONS, jobs)
+        assert lists.advance("1", made, jobs)
         assert made.made == count
-    assert not lists.advance("1", made, INTERACTIONS, jobs)
+    assert not lists.advance("1", made, jobs)
     assert made.made == PEOPLE
+
+
+def test_nothing_is_held_of_a_model_that_has_been_followed_by_one_whose_lists_are_not_kept() -> (
+    None
+):
+    lists, made, jobs = ListsAhead(1 << 20), model(), eligible()
+    advance(lists, made, jobs)
+    held = weakref.ref(made)
+    del made
+    later = model()
+    later.is_exact = False
+    lists.prepare("2", INTERACTIONS)
+    assert not lists.advance("2", later, jobs)
+    gc.collect()
+    assert held() is None
+
+
+def test_who_was_active_last_is_the_first_to_have_a_list() -> None:
+    lists, made, jobs = ListsAhead(1 << 20), model(), eligible()
+    lists.prepare("1", INTERACTIONS)
+    for _ in range(2):
+        lists.advance("1", made, jobs)
+    found = lists.of(made, everybody(), 10, jobs)
+    latest = np.argsort([-last(position) for position in range(PEOPLE)])[:16]
+    assert {at for at, ranked in enumerate(found) if ranked is not None} == {*latest.tolist()}

@@ -107,7 +107,7 @@ def graph_over(
     runtime = Runtime([])
     outages = Outages(catalog, cast("Callable[[], object]", lambda: began.append(None)))
     recommending = Recommending(models, catalog, RankingPolicy(), clock)
-    remembered = RememberedJobs(catalog)
+    remembered = RememberedJobs(catalog, outages)
     services = SimpleNamespace(
         runtime=runtime,
         recommending=recommending,

@@ -8,7 +8,6 @@ import pytest
 
 from domain.model import Job, User
 from domain.ports import JOB_FIELDS
-from graphql_api.gathering import RememberedJobs
 from tests.graphql_api.graph import CountedCatalog, Graph, adverts, graph_over
 
 BATCH = "{ batchRecommendations(userIds: [0, 1, 2, 3], first: 4) { items { %s } } }"
@@ -187,10 +186,22 @@ def test_texts_of_jobs_are_read_each_time(graph: Graph) -> None:
         assert fields == {"description"}
 
 
-def test_a_job_that_the_catalogue_lacks_is_not_looked_for_again() -> None:
-    catalog = CountedCatalog(adverts(3))
-    read = RememberedJobs(catalog).at(7)
+def test_a_job_that_the_catalogue_lacks_is_not_looked_for_again(graph: Graph) -> None:
+    catalog = graph.catalog
+    assert isinstance(catalog, CountedCatalog)
+    read = graph.services.remembered.at(7)
+    catalog.read.clear()
     for _ in range(2):
         assert read([1, 99], frozenset({"title"})).keys() == {1}
     assert len(catalog.read) == 1
-    assert RememberedJobs(catalog).at(8)([1], frozenset({"title"}))[1].title is not None
+    assert graph.services.remembered.at(8)([1], frozenset({"title"}))[1].title is not None
+    assert len(catalog.read) == 2
+
+
+def test_what_is_remembered_does_not_end_an_outage(graph: Graph) -> None:
+    titles = BATCH % "job { title }"
+    for _ in range(2):
+        graph.data(titles)
+    graph.services.outages.begin("it is away")
+    graph.data(titles)
+    assert graph.services.outages.trouble == "it is away"
