@@ -22,6 +22,7 @@ from itertools import chain, islice
 from math import isfinite
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from weakref import proxy
 
 from graphql import (
     DocumentNode,
@@ -173,7 +174,8 @@ class _Run:
         self.together: defaultdict[Complete, dict[int, Any]] = defaultdict(dict)
         self.kept: list[object] = []
         self.arguments: dict[int, dict[str, Any]] = {}
-        self._executor = executor
+        # In a circle with it, all of an answer would wait for the garbage collector
+        self._executor: Executor = proxy(executor)
 
     def arguments_of(self, node: FieldNode, field: GraphQLField, told: StrawberryField) -> Any:  # noqa: ANN401 - by name
         """Return the arguments of a field: the same for all objects of an execution."""

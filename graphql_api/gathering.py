@@ -224,9 +224,7 @@ class Gathering:
             wanted = place.wanted.employer
             if wanted is None or wanted.related is None:
                 continue
-            place.related = PlacedJobs(self, WantedJobs(employer=wanted.related), ())
-            place.related.names |= set(self._relatives(place.names, wanted))
-            found.append(place.related)
+            found.append(place.relate(wanted.related, self._relatives(place.names, wanted)))
         return found
 
     def _relatives(self, names: Iterable[str], wanted: WantedEmployers) -> Iterator[str]:
@@ -290,7 +288,7 @@ class PlacedJobs:
         ] = {}
         self.counts: Mapping[str, int] = {}
         self.pages: dict[tuple[int, str | None], tuple[Mapping[str, JobPage], PlacedJobs]] = {}
-        self.related: PlacedJobs = self
+        self._related: PlacedJobs | None = None
         self._gathering = gathering
         self._jobs: dict[int, Job] = {}
         self._employers: dict[str, Employer] = {}
@@ -304,6 +302,24 @@ class PlacedJobs:
         if wanted.employer is not None:
             place.names = {job.employer for job in known.values() if job.employer}
         return place
+
+    @property
+    def related(self) -> PlacedJobs:
+        """Where the employers lead that these resemble, or that stand for their kinds."""
+        return self._related or self
+
+    def relate(self, wanted: WantedEmployers, names: Iterable[str]) -> PlacedJobs:
+        """Return the place of those, which is this one's from now on."""
+        self._related = PlacedJobs(self._gathering, WantedJobs(employer=wanted), ())
+        self._related.names |= set(names)
+        return self._related
+
+    def close(self) -> None:
+        """Forget the jobs that were handed out, since no other is going to be asked for.
+
+        Each leads here: in a circle, all of an answer would wait for the garbage collector.
+        """
+        self._jobs, self._employers = {}, {}
 
     @property
     def learned(self) -> EmployerTypes | None:

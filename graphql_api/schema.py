@@ -980,6 +980,8 @@ def _with_jobs(
         ids |= {reason.job_id for item in items for reason in item.reasons}
     place = gathering.jobs(wanted.jobs, ids)
     jobs = {id_: place[id_] for id_ in ids}
+    if wanted.is_plain:
+        place.close()
     users = gathering.users(people) if people else {}
     # All come from one model
     models = [Model.from_domain(list_.model) for list_ in lists[:1]]

@@ -32,10 +32,11 @@ class Asking:
         """Let everybody pass."""
 
     def ask(self, **variables: Any) -> Any:
+        return asyncio.run(self.answer(QUERY, **variables))
+
+    async def answer(self, query: str, **variables: Any) -> Any:
         context = Context(self._graph.services, ADMIN)
-        return asyncio.run(
-            self._schema.execute(QUERY, variable_values=variables, context_value=context)
-        )
+        return await self._schema.execute(query, variable_values=variables, context_value=context)
 
     def contexts(self) -> list[Context]:
         """Return those of requests that are held anywhere."""
@@ -59,6 +60,24 @@ def test_nothing_is_kept_of_who_asked() -> None:
     assert asking.known.template is not None
     assert not asking.contexts()
     assert not asking.known.template.variable_values.coerced
+
+
+def test_an_answer_leaves_nothing_to_the_garbage_collector() -> None:
+    asking = Asking()
+    query = "query ($id: ID!) { recommendations(userId: $id) { items { job { id title } } } }"
+
+    async def garbage() -> int:
+        for id_ in range(1, 4):
+            assert not (await asking.answer(query, id=str(id_))).errors
+        gc.collect()
+        assert not (await asking.answer(query, id="4")).errors
+        return gc.collect()
+
+    gc.disable()
+    try:
+        assert asyncio.run(garbage()) == 0
+    finally:
+        gc.enable()
 
 
 def test_variables_that_an_operation_does_not_have_take_no_memory() -> None:
