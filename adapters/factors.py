@@ -302,6 +302,16 @@ class FactorRecommender(Recommender, FoldIn):
         return system, own.T * confidence
 
     @cached_property
+    def _inverse(self) -> FloatArray:
+        """1 / the length of each job's factors, 0 where that is 0."""
+        return np.divide(1, self._norms, out=np.zeros_like(self._norms), where=self._norms > 0)
+
+    @cached_property
+    def _shapeless(self) -> IndexArray:
+        """The jobs whose factors are all zero."""
+        return np.flatnonzero(self._norms == 0)
+
+    @cached_property
     def _gram(self) -> TimeArray:
         """Y'Y of the jobs that were learned, in float64."""
         gram = np.zeros((self._jobs.shape[1],) * 2)
@@ -507,10 +517,11 @@ class FactorRecommender(Recommender, FoldIn):
             found = found[self._norms[found] > 0]
             if finder.is_complete or len(found) >= k:
                 return self._alike(job, found, k)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rough = (self._jobs @ own) / (self._norms * self._norms[job])
-        rough[~eligible | (self._norms == 0)] = -np.inf
-        rough[job] = -np.inf
+        rough = self._jobs @ own
+        rough *= self._inverse
+        rough *= self._inverse[job]
+        rough += _barred(eligible)
+        rough[self._shapeless] = rough[job] = -np.inf
         _, candidates = within_reach(rough[None], k, np.array([ROUNDING]))
         return self._alike(job, candidates, k)
 

@@ -437,7 +437,11 @@ class Query:
             )
             own, jobs = gathering.similar(wanted, [answer])
             _note(info.context, is_partial=answer.is_partial or gathering.is_partial)
-            return SimilarJobList.from_domain(answer, own, jobs)
+            shown = SimilarJobList.from_domain(answer, own, jobs)
+            if wanted.is_plain:
+                own.close()
+                jobs.close()
+            return shown
 
         if where is None and wanted.is_plain and live.manifest.jobs <= BRIEF_SIMILAR_JOBS:
             at_hand = recommending.moment_at_hand(live)

@@ -703,6 +703,15 @@ class SimilarJob:
     job: Job = strawberry.field(description="The job.")
 
 
+class _SimilarRow(NamedTuple):
+    """What a `SimilarJob` is read off."""
+
+    rank: int
+    score: float
+    source: RecommendationSource
+    job: Job
+
+
 @strawberry.type(description="Jobs that the same people are drawn to, best first.")
 class SimilarJobList:
     job: Job = strawberry.field(description="The job that the others resemble.")
@@ -715,15 +724,14 @@ class SimilarJobList:
     @classmethod
     def from_domain(cls, answer: ListOfSimilarJobs, own: Jobs, jobs: Jobs) -> SimilarJobList:
         """Return the jobs that resemble one, which is among `own`."""
+        rows = [
+            _SimilarRow(item.rank, item.score, item.source, jobs[item.job_id])
+            for item in answer.items
+        ]
         return cls(
             job=own[answer.job_id],
             model=Model.from_domain(answer.model),
-            items=[
-                SimilarJob(
-                    rank=item.rank, score=item.score, source=item.source, job=jobs[item.job_id]
-                )
-                for item in answer.items
-            ],
+            items=cast("list[SimilarJob]", rows),
             partial=_partial(is_partial=answer.is_partial or jobs.is_partial),
         )
 
