@@ -24,7 +24,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,6 +142,14 @@ def write_demo_until(folder: str, scale: str, until: str) -> Outcome:
 
     watch = Stopwatch()
     write_demo(Path(folder), scale=float(scale), until=datetime.fromisoformat(until))
+    # Of what closes while it is measured, one service would know and another would not
+    soon = {str(datetime.fromisoformat(until).date() + timedelta(days=days)) for days in range(3)}
+    path = Path(folder) / "jobs.jsonl"
+    jobs = [json.loads(line) for line in path.read_text().splitlines()]
+    for job in jobs:
+        if str(job.get("closes_at"))[:10] in soon:
+            del job["closes_at"]
+    path.write_text("".join(f"{json.dumps(job)}\n" for job in jobs))
     watch.lap("writing")
     return watch.outcome({})
 
