@@ -411,7 +411,7 @@ class Recommending:
         if moment is None:
             moment = self._moment(model or self._models.live, where, include_closed=include_closed)
         model, pool, candidates, is_filtered = moment
-        people = self._people(model, pool, candidates, user_ids, exclude)
+        _, people = self._recent_and_people(model, pool, candidates, user_ids, exclude)
         if exclude_jobs:
             barred = pool.positions(np.array(exclude_jobs, dtype=np.int64))
             barred = barred[barred >= 0]
@@ -514,8 +514,8 @@ class Recommending:
         candidates = self._candidates(model, pool, where)
         verdict = self._obstacle(model, pool, job_id, position)
         if verdict is None and position is not None:
-            (person,) = self._people(model, pool, candidates, [user_id], exclude)
-            (dismissing,) = self._people(model, pool, candidates, [user_id], ())
+            _, (person,) = self._recent_and_people(model, pool, candidates, [user_id], exclude)
+            _, (dismissing,) = self._recent_and_people(model, pool, candidates, [user_id], ())
             if position in dismissing.hidden:
                 verdict = explaining.Verdict.DISMISSED
             elif position in person.hidden:
@@ -720,16 +720,6 @@ class Recommending:
         if marks is None:
             return None
         return Footing(manifest.version, candidates.revision, candidates.valid_until, marks)
-
-    def _people(
-        self,
-        model: LiveModel,
-        pool: JobPool,
-        candidates: _Candidates,
-        user_ids: Sequence[int],
-        exclude: Sequence[ActivityKind],
-    ) -> list[Person]:
-        return self._recent_and_people(model, pool, candidates, user_ids, exclude)[1]
 
     def _recent_and_people(
         self,
